@@ -1,0 +1,130 @@
+"""Every setting, typed, from environment variables; .env.example and docs/operating.md list the same ones."""
+
+import hashlib
+import hmac
+import re
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+
+from worker.errors import WrongSetting
+
+Plan = Literal["free", "essentials", "professional", "enterprise", "enterprise-nonprod", "private-cloud"]
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> object:
+    """Read "7d", "60s", "500ms" or a bare number of seconds."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", str(value))
+    if not match:
+        raise ValueError('must be a duration such as "60s", "15m" or "7d"')
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _secrets(value: object) -> object:
+    return [part for part in str(value).split(",") if part] if isinstance(value, str) else value
+
+
+def _database_url(value: str) -> str:
+    """Accept `postgres://` as Heroku gives it; SQLAlchemy wants the driver's name."""
+    url = make_url(value)
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError("must be a PostgreSQL URL")
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _domain(value: str) -> str:
+    domain = value.strip().removeprefix("https://").rstrip("/").lower()
+    if not re.fullmatch(r"[a-z0-9.-]+(:\d+)?", domain):
+        raise ValueError("must be a tenant's domain such as acme.eu.auth0.com")
+    return domain
+
+
+def _limits(value: object) -> object:
+    """Read "read_users=40:500/min, write_users=20:200/min" (burst:rate) into {group: (burst, per second)}."""
+    if not isinstance(value, str):
+        return value
+    limits: dict[str, tuple[float, float]] = {}
+    for part in filter(None, (piece.strip() for piece in value.split(","))):
+        match = re.fullmatch(r"(\w+)=(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)/(s|sec|min)", part)
+        if not match:
+            raise ValueError('must look like "read_users=40:500/min,write_users=20:200/min" (burst:rate)')
+        limits[match[1]] = (float(match[2]), float(match[3]) / (60 if match[4] == "min" else 1))
+    return limits
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """What an operator decides. Names are the environment variables' names in lower case."""
+
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))]
+    redis_url: SecretStr
+    redis_tls_verify: bool = True
+    database_pool_size: int = Field(default=5, ge=1, le=100)
+
+    auth0_domain: Annotated[str, AfterValidator(_domain)]
+    auth0_m2m_client_id: str = ""
+    auth0_m2m_client_secret: SecretStr = SecretStr("")
+    auth0_ca_file: Path | None = None
+    auth0_plan: Plan = "free"
+    auth0_limits: Annotated[dict[str, tuple[float, float]], NoDecode, BeforeValidator(_limits)] = Field(
+        default_factory=dict
+    )
+    auth0_budget_share: float = Field(default=0.5, gt=0, le=1)
+    auth0_timeout: Duration = timedelta(seconds=10)
+
+    log_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
+    max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    inbox_retention: Duration = timedelta(days=7)
+
+    log_date_skew: Duration = timedelta(seconds=5)
+    search_settle: Duration = timedelta(seconds=60)
+
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    user_hash_key: SecretStr = SecretStr("")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment; raises WrongSetting naming every wrong variable, without its value."""
+        try:
+            return cls()  # the environment fills it
+        except ValidationError as error:
+            raise WrongSetting("; ".join(_sentence(problem["loc"], problem["msg"], problem["type"]) for problem in error.errors())) from None
+
+    def require(self, *names: str) -> None:
+        """Raise WrongSetting for those of `names` that are empty: a process says what it cannot do without."""
+        for name in names:
+            value = getattr(self, name)
+            if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+                raise WrongSetting(f"{name.upper()} is not set")
+
+    @property
+    def fingerprint_key(self) -> bytes:
+        """The key under which a user's id is hashed for log lines: USER_HASH_KEY, or one that the client secret gives."""
+        chosen = self.user_hash_key.get_secret_value()
+        secret = chosen or self.auth0_m2m_client_secret.get_secret_value() or self.auth0_domain
+        return hmac.digest(secret.encode(), b"understudy user fingerprint", hashlib.sha256)
+
+
+def _sentence(loc: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = str(loc[0]).upper() if loc else "a setting"
+    return f"{name} is not set" if kind == "missing" else f"{name}: {message.removeprefix('Value error, ')}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the process's settings, read once, at the first call and never at import."""
+    return Settings.from_environment()

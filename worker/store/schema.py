@@ -1,0 +1,68 @@
+"""Brings the schema up to date, says whether it is new enough for this code, and which tenant the database copies."""
+
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from worker.errors import SchemaBehind, WrongTenant
+
+# Two releases may migrate at once (deploys overlap): the second waits for the first.
+_MIGRATION_LOCK = 0x756E6465  # "unde"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("worker") / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(engine: Engine) -> str | None:
+    """Apply all migrations; return the revision the database now has."""
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()
+        try:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            return revision(connection)
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the revision the database has, None for an empty database."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def needed() -> str:
+    """Return the newest revision this code ships."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def check(connection: Connection) -> None:
+    """Raise SchemaBehind unless the schema is at least what this code needs; a newer one is fine (expand, then contract)."""
+    found = revision(connection)
+    if found is None or found < needed():
+        raise SchemaBehind(f"the database is at revision {found or 'none'}, this release needs {needed()}: run `understudy db upgrade`")
+
+
+def claim_tenant(connection: Connection, domain: str) -> None:
+    """Remember `domain` as what this database is a copy of; raise WrongTenant if it is a copy of another one.
+
+    A staging database on production credentials would otherwise see a 404 for everyone.
+    """
+    kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
+    if kept is None:
+        connection.execute(text("INSERT INTO tenant (domain) VALUES (:domain) ON CONFLICT DO NOTHING"), {"domain": domain})
+        kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
+        connection.commit()
+    if kept != domain:
+        raise WrongTenant(f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database")

@@ -1,0 +1,30 @@
+"""Opens PostgreSQL: one engine per process, made on first use (after the fork), surviving a failover."""
+
+from datetime import timedelta
+
+from sqlalchemy import Engine, create_engine
+
+from worker.settings import Settings
+
+
+def make_engine(settings: Settings, *, pool_size: int | None = None, statement_timeout: timedelta = timedelta(seconds=60)) -> Engine:
+    """Return an engine whose pool holds at most `pool_size` connections and tests each before it lends it.
+
+    `hide_parameters` keeps values out of SQLAlchemy's messages; PostgreSQL's own DETAIL is cut in `worker.logs`.
+    """
+    return create_engine(
+        settings.database_url.get_secret_value(),
+        pool_size=pool_size or settings.database_pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        pool_timeout=10,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "understudy",
+            "options": f"-c statement_timeout={int(statement_timeout.total_seconds() * 1000)} -c timezone=UTC",
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 15000,
+        },
+    )
