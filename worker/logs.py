@@ -1,0 +1,90 @@
+"""Structured logs without personal data: one line per batch, users named by a keyed hash, errors by their kind."""
+
+import hashlib
+import hmac
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from worker.settings import Settings
+
+# Libraries that put URLs (ids can be e-mail addresses), request bodies or SQL values into their messages.
+_TALKATIVE = ("httpx", "httpcore", "auth0", "sqlalchemy", "psycopg", "urllib3", "kombu", "amqp", "uvicorn.access")
+
+
+def get_logger(name: str) -> Any:
+    """Return a logger whose lines are an event and fields: `get_logger(__name__).info("drained", deliveries=3)`."""
+    return structlog.stdlib.get_logger(name)
+
+
+def fingerprint(user_id: str, key: bytes) -> str:
+    """Return the name by which a user appears in log lines: 12 hex digits of a keyed hash of the id.
+
+    `understudy fingerprint USER_ID` computes the same, so an operator who knows the id can find its lines.
+    """
+    return hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:12]
+
+
+def describe(error: BaseException) -> str:
+    """Return where an error happened and its kind, never its message: messages of libraries quote what they were given."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__module__}.{type(error).__qualname__}{place}"
+
+
+def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace a traceback by the kinds and places of its errors; SQLAlchemy's and PostgreSQL's quote whole rows."""
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event["error"] = describe(error)
+        event["frames"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-8:]
+    return event
+
+
+def configure(settings: Settings) -> None:
+    """Send every log line, ours and the libraries', to standard output in the one form."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _withhold_exception,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        if settings.log_format == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    sys.excepthook = _last_words
+
+
+def _last_words(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Report an error nobody caught, without its message."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.exit(130)
+    get_logger("worker").critical("died", exc_info=error)
