@@ -37,11 +37,12 @@ def unprivileged_account() -> Account | None:
 
 
 def can_reach(path: Path, account: Account | None) -> bool:
-    """Say whether the account may pass every folder on the way to `path` and read what is there (None: us)."""
+    """Say whether the account (None: we) may read the file, or enter the folder, and pass every folder on the way."""
+    bit = os.X_OK if path.is_dir() else os.R_OK
     if account is None:
-        return os.access(path, os.R_OK)
+        return os.access(path, bit)
     path = path.resolve()
-    return _may(account, path, 4) and all(_may(account, folder, 1) for folder in path.parents)
+    return _may(account, path, bit) and all(_may(account, folder, os.X_OK) for folder in path.parents)
 
 
 def _may(account: Account, path: Path, bit: int) -> bool:

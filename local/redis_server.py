@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from local.children import Children
 from local.server import EmbeddedServer, Endpoint, ServerError
@@ -78,7 +80,7 @@ class EmbeddedRedis(Redis, EmbeddedServer):
 
     def _answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
