@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from sqlalchemy import NullPool, create_engine, make_url
 
 from local.children import Children
 from local.servers import Postgres, Redis, Servers, servers_from_environment
+from worker.store import schema
 
 _PREFIX = f"understudy_test_{os.getpid()}"
 _numbers = itertools.count(1)
 
 
 def migrate(database_url: str) -> None:
-    """The one place where a test's database gets its tables."""
-    if not Path("worker/cli.py").exists():
-        return
-    subprocess.run(
-        [sys.executable, "-m", "worker.cli", "db", "upgrade"],
-        env={**os.environ, "DATABASE_URL": database_url, "AUTH0_DOMAIN": "tenant.test"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    """Give a database its tables: the one place where a test's database gets them."""
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    schema.upgrade(engine)
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
