@@ -1,0 +1,286 @@
+"""What the tenant log says of each act: one method per kind of record, with the quirks real ones have."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET
+
+from simulator import connections
+from simulator.clock import Clock
+from simulator.logs import Fields, LogBook
+from simulator.users import Identity, User
+
+APP = {"client_id": "sJv0a7mQe2Xk9Lr4Yt1Wz8Hc3Nb6Pd5G", "client_name": "Music app"}
+_ADMIN = {
+    "user_id": "auth0|5f0c0ffee0c0ffee0c0ffee0",
+    "name": "tenant.admin@example.com",
+    "email": "tenant.admin@example.com",
+}
+_BROWSERS = ("Chrome 141.0.0 / Mac OS X 10.15.7", "Mobile Safari 19.0 / iOS 19.1.0", "Firefox 143.0.0 / Linux 0.0.0", "Edge 141.0.0 / Windows 10.0.0")  # fmt: skip
+_DESCRIPTIONS = {
+    "POST /users": "Create a User",
+    "PATCH /users/{id}": "Update a User",
+    "DELETE /users/{id}": "Delete a User",
+    "POST /users/{id}/identities": "Link a User Account",
+    "DELETE /users/{id}/identities/{provider}/{uid}": "Unlink a User Identity",
+    "POST /log-streams": "Create log stream",
+    "PATCH /log-streams/{id}": "Update log stream",
+    "DELETE /log-streams/{id}": "Delete log stream",
+}
+
+
+class Journal:
+    """Writes the records of one tenant into its log."""
+
+    def __init__(self, book: LogBook, clock: Clock, rng: random.Random, hostname: str) -> None:
+        self._book = book
+        self._clock = clock
+        self._rng = rng
+        self._hostname = hostname
+
+    def any_ip(self) -> str:
+        """An address of the documentation range."""
+        return f"203.0.113.{self._rng.randrange(1, 255)}"
+
+    def logged_in(self, user: User, identity: Identity, ip: str) -> None:
+        """`s`, and the `seacft` of the code exchange beside it."""
+        now = self._clock()
+        about = self._about(user, identity)
+        session = f"{self._rng.getrandbits(96):024x}"
+        silent = self._rng.random() < 0.1
+        sso = {"connection": None, "connection_id": ""} if silent else {}
+        prompts = [] if silent else [self._prompt(user, identity, now)]
+        details = {
+            "prompts": prompts,
+            "completedAt": int(now * 1000),
+            "elapsedTime": None if silent else self._rng.randrange(300, 20_000),
+            "session_id": f"{session}{session[:8]}",
+            "stats": {"loginsCount": user.logins_count if user.logins_count is not UNSET else 0},
+        }
+        login = {
+            **about,
+            **sso,
+            **self._visit(ip),
+            **APP,
+            "details": details,
+            "identity_user_id": str(identity.user_id),
+        }
+        self._book.write("s", "Successful login", login)
+        exchange = {
+            **about,
+            **APP,
+            "ip": ip,
+            "user_agent": "Other 0.0.0 / Other 0.0.0",
+            "hostname": self._hostname,
+            "audience": "https://api.music.example/",
+            "scope": "openid profile email",
+            "details": {"code": "*************" + session[:3], "accessedSecrets": []},
+        }
+        self._book.write("seacft", "Authorization Code for Access Token", exchange)
+
+    def login_refused(self, user: User, identity: Identity, ip: str) -> None:
+        """`f`: somebody with the right password, whom an admin has blocked."""
+        details = {"error": {"message": "user is blocked"}, "stats": {"loginsCount": user.logins_count or 0}}
+        self._book.write(
+            "f", "user is blocked", {**self._about(user, identity), **self._visit(ip), **APP, "details": details}
+        )
+
+    def wrong_password(self, user_name: str, user: User | None, ip: str) -> None:
+        """`fp` names the user, `fu` (no such user) whatever was typed."""
+        typed = {
+            "user_name": user_name,
+            "connection": connections.DATABASE,
+            "strategy": "auth0",
+            "strategy_type": "database",
+        }
+        known = self._about(user, user.primary) if user is not None else {**typed, "user_id": ""}
+        code, why = ("fp", "Wrong email or password.") if user is not None else ("fu", "Wrong email or password.")
+        self._book.write(code, why, {**known, **self._visit(ip), **APP, "details": {"error": {"message": why}}})
+
+    def signed_up(self, user: User, ip: str, *, by_admin: bool = False) -> None:
+        """`ss`; it fires for users that an admin makes as well, with `is_signup` false."""
+        body: Fields = {
+            "connection": user.primary.connection,
+            "email": _or_none(user.email),
+            "password": "*****",
+            "tenant": "*****",
+            "is_signup": not by_admin,
+            "user_metadata": _or_none(user.user_metadata),
+            "app_metadata": _or_none(user.app_metadata),
+        }
+        actor = {} if by_admin else APP
+        fields = {**self._about(user, user.primary), **self._visit(ip), **actor, "details": {"body": body}}
+        self._book.write("ss", "", fields)
+
+    def profile_act(self, code: str, description: str, user: User, details: Fields) -> None:
+        """`sce`, `scu`, `scp`, `scpn`, `sv` and their like: the user did it, `details` say what."""
+        fields = {**self._about(user, user.primary), **self._visit(self.any_ip()), **APP, "details": details}
+        self._book.write(code, description, fields)
+
+    def deleted(self, user: User) -> None:
+        """`sdu`, in one of the shapes seen: with user_id, or with an empty one and half an id in the description."""
+        about = self._about(user, user.primary)
+        variant = self._rng.random()
+        if variant < 0.6:
+            self._book.write("sdu", f"user_id: {user.user_id}", {**about, "ip": self.any_ip()})
+        elif variant < 0.8:
+            short = {**about, "user_id": "", "user_name": ""}
+            self._book.write("sdu", f"user_id: {user.primary.user_id}", {**short, "ip": self.any_ip()})
+        else:
+            self._book.write("sdu", None, {**about, "user_name": None})
+
+    def api_call(
+        self,
+        method: str,
+        template: str,
+        path: str,
+        body: Any,
+        status: int,
+        answer: Any,
+        caller: Fields | None,
+        correlation: str | None,
+    ) -> None:
+        """`sapi`: a successful write through the Management API, or (no `caller`) through the dashboard.
+
+        `user_id` is the actor's: the admin's in the dashboard, absent for a machine.
+        """
+        dashboard = caller is None
+        request = {
+            "method": method.lower(),
+            "path": path,
+            "query": {},
+            "body": scrub(body),
+            "channel": "https://manage.auth0.com/" if dashboard else "api",
+            "ip": self.any_ip(),
+            "userAgent": "Mozilla/5.0" if dashboard else "Python/3 auth0-python",
+            "auth": self._auth(caller),
+        }
+        fields = {
+            "client_id": None if caller is None else caller["azp"],
+            "ip": request["ip"],
+            "user_agent": request["userAgent"],
+            "user_id": _ADMIN["user_id"] if dashboard else None,
+            "details": {
+                "request": request,
+                "response": {"statusCode": status, "body": scrub(answer) if answer else {}},
+            },
+            "references": {"correlation_id": correlation} if correlation else None,
+        }
+        name = template.removeprefix("/api/v2")
+        self._book.write("sapi", _DESCRIPTIONS.get(f"{method} {name}", f"{method} {name}"), fields)
+
+    def dashboard(self, method: str, template: str, user_id: str, rest: str, body: Any, answer: Any) -> None:
+        """The `sapi` of an admin's click on one user."""
+        path = f"/api/v2/users/{quote(user_id, safe='')}{rest}"
+        self.api_call(method, template, path, body, 204 if method == "DELETE" else 200, answer, None, None)
+
+    def secret_read(self, path: str, caller: Fields) -> None:
+        """`mgmt_api_read`: a GET whose answer held a secret."""
+        request = {"method": "get", "path": path, "channel": "api", "auth": self._auth(caller)}
+        details = {"request": request, "response": {"statusCode": 200, "body": {}}}
+        self._book.write("mgmt_api_read", "Management API read", {"client_id": caller["azp"], "details": details})
+
+    def machine_token(self, client_id: str, client_name: str, audience: str, scope: str) -> None:
+        """`seccft`: no user at all."""
+        fields = {
+            "client_id": client_id,
+            "client_name": client_name,
+            "audience": audience,
+            "scope": scope,
+            "ip": "127.0.0.1",
+            "user_agent": "Other 0.0.0 / Other 0.0.0",
+            "hostname": self._hostname,
+            "user_id": "",
+            "user_name": "",
+        }
+        self._book.write("seccft", "Client Credentials for Access Token", fields)
+
+    def machine_token_refused(self, client_id: str) -> None:
+        self._book.write("feccft", "Unauthorized", {"client_id": client_id, "hostname": self._hostname, "user_id": ""})
+
+    def attack_protection(self, code: str, description: str, user: User) -> None:
+        """`limit_wc`, `ublkdu`: brute-force blocks, which are not the `blocked` attribute."""
+        fields = {**self._about(user, user.primary), **self._visit(self.any_ip()), "details": {}}
+        self._book.write(code, description, fields)
+
+    def scim(self, action: str, user: User, body: Fields) -> None:
+        """`sscim`: no user_id at the top."""
+        connection = connections.of_identity(user.primary)
+        path = f"/scim/v2/connections/{connection.id}/Users/{quote(user.user_id, safe='')}"
+        details = {
+            "action": action,
+            "connection_id": connection.id,
+            "request": {"method": "PATCH" if action == "update" else "DELETE", "path": path, "body": body},
+            "response": {"statusCode": 200, "body": {}},
+        }
+        self._book.write("sscim", "Successful SCIM operation", {"connection_id": connection.id, "details": details})
+
+    def imported(self, connection: str) -> None:
+        """`sui`: names a connection, no user."""
+        self._book.write(
+            "sui", "Successfully imported users", {"details": {"connection": connection, "tenant": "*****"}}
+        )
+
+    def from_the_future(self) -> None:
+        """A code that no list knows yet."""
+        code = self._rng.choice(("s_quantum", "sxtft", "fzzz", "user_mood", "con"))
+        self._book.write(code, None, {"details": "free text, where an object was expected"})
+
+    def api_limit(self, *, reached: bool) -> None:
+        code, said = (
+            ("api_limit", "You passed the limit") if reached else ("api_limit_warning", "80% of the limit is used")
+        )
+        self._book.write(code, said, {"details": {}})
+
+    def _about(self, user: User, identity: Identity) -> Fields:
+        connection = connections.of_identity(identity)
+        name = next((v for v in (user.username, user.email, user.phone_number, user.name) if v is not UNSET), "")
+        return {
+            "connection": identity.connection,
+            "connection_id": connection.id,
+            "strategy": connection.strategy,
+            "strategy_type": connection.strategy_type,
+            "user_id": user.user_id,
+            "user_name": name,
+        }
+
+    def _visit(self, ip: str) -> Fields:
+        return {"ip": ip, "client_ip": None, "user_agent": self._rng.choice(_BROWSERS), "hostname": self._hostname}
+
+    def _prompt(self, user: User, identity: Identity, now: float) -> Fields:
+        started = int(now * 1000) - 3000
+        return {
+            "name": "login" if identity.provider == "auth0" else "federated-authenticate",
+            "initiatedAt": started,
+            "completedAt": started + 2900,
+            "connection": identity.connection,
+            "connection_id": connections.of_identity(identity).id,
+            "strategy": identity.provider,
+            "identity": str(identity.user_id),
+            "stats": {"loginsCount": user.logins_count if user.logins_count is not UNSET else 0},
+            "elapsedTime": 2900,
+        }
+
+    def _auth(self, caller: Fields | None) -> Fields:
+        if caller is None:
+            return {"strategy": "jwt", "user": _ADMIN, "credentials": {"jti": f"{self._rng.getrandbits(128):032x}"}}
+        return {"strategy": "jwt", "user": {}, "credentials": {"scopes": caller["scope"].split()}}
+
+
+def scrub(body: Any) -> Any:
+    """A body as the log shows it: secrets starred."""
+    if isinstance(body, msgspec.Struct):
+        body = msgspec.to_builtins(body)
+    if isinstance(body, dict):
+        return {
+            k: "*****" if k in {"password", "httpAuthorization", "link_with"} else scrub(v) for k, v in body.items()
+        }
+    return body
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is UNSET else value
