@@ -1,0 +1,97 @@
+"""Assembles a process: settings, PostgreSQL, Redis, the tenant, each opened on first use, after the fork."""
+
+from datetime import timedelta
+from functools import cached_property, lru_cache
+
+from celery import Celery
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from worker.auth0.client import Tenant
+from worker.auth0.pace import Budget
+from worker.domain.users import Tolerances
+from worker.errors import DatabaseDown
+from worker.queue import Doorbell, connect_redis, make_celery
+from worker.settings import Settings, settings
+from worker.store import schema
+from worker.store.session import make_engine
+from worker.sync.refresh import Refresh
+
+# A task uses one connection at a time, and one more only where it must commit beside an open transaction.
+CONNECTIONS_PER_CHILD = 2
+# In seconds; the budget's script takes well under a millisecond.
+REDIS_PATIENCE = 2.0
+
+
+class Parts:
+    """What the tasks and commands of one process share."""
+
+    def __init__(self, chosen: Settings) -> None:
+        self.settings = chosen
+
+    @cached_property
+    def engine(self) -> Engine:
+        """PostgreSQL, once it is known to have the schema we need and to be a copy of our tenant.
+
+        Raises DatabaseDown, SchemaBehind or WrongTenant.
+        """
+        engine = make_engine(self.settings, pool_size=CONNECTIONS_PER_CHILD)
+        try:
+            with engine.connect() as connection:
+                schema.check(connection)
+                schema.claim_tenant(connection, self.settings.auth0_domain)
+        except OperationalError:
+            raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL") from None
+        return engine
+
+    def check(self) -> None:
+        """Raise what is wrong with the settings or the database, and leave nothing open: the process may fork after."""
+        self.settings.require("auth0_m2m_client_id", "auth0_m2m_client_secret")
+        self.engine.dispose()
+        del self.engine
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Redis, for the budget and the shared token."""
+        return connect_redis(self.settings, timeout=REDIS_PATIENCE)
+
+    @cached_property
+    def celery(self) -> Celery:
+        """What carries the rings."""
+        return make_celery(self.settings)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The request budget that all processes share."""
+        return Budget(self.redis, self.settings)
+
+    @cached_property
+    def tenant(self) -> Tenant:
+        """The Management API."""
+        self.settings.require("auth0_m2m_client_id", "auth0_m2m_client_secret")
+        return Tenant(self.settings, self.redis, self.budget)
+
+    @cached_property
+    def doorbell(self) -> Doorbell:
+        """What wakes the loops."""
+        return Doorbell(self.settings, self.celery)
+
+    @property
+    def tolerances(self) -> Tolerances:
+        """How far Auth0's clocks and its index may be off."""
+        return Tolerances(self.settings.log_date_skew, self.settings.search_settle)
+
+    def refresh(self) -> Refresh:
+        """Return the refresh loop."""
+        return Refresh(self.engine, self.tenant, self.budget, self.tolerances, self.settings.fingerprint_key)
+
+
+@lru_cache(maxsize=1)
+def parts() -> Parts:
+    """Return this process's parts, made at the first call."""
+    return Parts(settings())
+
+
+# One task's slice of a loop: then it rings again and lets the others have a turn.
+SLICE = timedelta(seconds=5)

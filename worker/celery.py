@@ -1,0 +1,37 @@
+"""The Celery entry point: `celery -A worker.celery worker` and `… beat`."""
+
+import sys
+from typing import Any
+
+from celery.signals import beat_init, celeryd_init, setup_logging
+
+from worker import tasks
+from worker.bootstrap import parts
+from worker.errors import Error, Transient
+from worker.logs import configure
+from worker.schedule import SCHEDULE
+
+try:
+    app = parts().celery
+except Error as error:
+    sys.exit(f"understudy: {error}")
+app.conf.beat_schedule = SCHEDULE
+app.conf.beat_scheduler = "celery.beat:Scheduler"  # in memory: a dyno's disk goes with it, and every interval is short
+tasks.register(app)
+
+
+@setup_logging.connect
+def _log_our_way(**_: Any) -> None:
+    configure(parts().settings)
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _refuse_a_wrong_database(**_: Any) -> None:
+    """End with one line if the settings or the database are wrong; a database that is away may come back."""
+    try:
+        parts().check()
+    except Transient as error:
+        print(f"understudy: {error}; starting all the same", file=sys.stderr)  # noqa: T201 logging is not set up yet
+    except Error as error:
+        sys.exit(f"understudy: {error}")

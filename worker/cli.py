@@ -1,0 +1,153 @@
+"""`understudy`: the commands of an operator and of a developer."""
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from worker import views
+from worker.bootstrap import Parts
+from worker.errors import DatabaseDown, Error
+from worker.logs import configure, fingerprint
+from worker.settings import settings
+from worker.store import notes, schema, users
+from worker.store.session import make_engine
+from worker.sync.drain import SOURCES, drain as drain_source
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A local, always-correct copy of an Auth0 tenant's users, in your own PostgreSQL database. "
+    "Settings come from the environment: see .env.example.",
+)
+db = typer.Typer(no_args_is_help=True, help="The database's schema.")
+token = typer.Typer(no_args_is_help=True, help="The tokens that Auth0's streams send us.")
+cli.add_typer(db, name="db")
+cli.add_typer(token, name="token")
+
+
+@contextmanager
+def _parts() -> Iterator[Parts]:
+    """Lend this process's parts, with logs going to standard error only when something is wrong."""
+    parts = Parts(settings())
+    try:
+        yield parts
+    except OperationalError:
+        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
+
+
+@cli.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="The same, for programs.")] = False) -> None:
+    """Say in one screen how the copy is; exit 1 when something needs a human."""
+    with _parts() as parts:
+        report = views.status(parts.settings, budget=parts.budget)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        views.show(report, Console())
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@cli.command()
+def drain() -> None:
+    """Drain the inbox now, in this process."""
+    with _parts() as parts:
+        configure(parts.settings)
+        drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in SOURCES)
+    print(f"drained {drained} {'delivery' if drained == 1 else 'deliveries'}")
+
+
+@cli.command()
+def brake(
+    recheck: Annotated[bool, typer.Option("--recheck", help="Ask the tenant about each of them again, and about today's other unannounced deletions.")] = False,
+    allow: Annotated[int, typer.Option("--allow", min=0, help="Let this many of them be deleted, the longest waiting first.")] = 0,
+) -> None:
+    """Look at deletions that nothing announced and that were stopped for being too many, and answer."""
+    with _parts() as parts, parts.engine.begin() as connection:
+        if recheck:
+            print(f"{users.recheck_deletions(connection)} users will be asked for again")
+        elif allow:
+            print(f"{users.allow_deletions(connection, allow)} deletions may pass")
+        else:
+            print(f"{users.braked(connection)} users wait for an answer: `understudy brake --recheck` or `--allow N`")
+        if not users.braked(connection):
+            notes.end_condition(connection, "deletions_braked")
+
+
+@cli.command("fingerprint")
+def show_fingerprint(user_id: str) -> None:
+    """Say by which name USER_ID appears in log lines."""
+    print(fingerprint(user_id, settings().fingerprint_key))
+
+
+@db.command()
+def upgrade() -> None:
+    """Apply the migrations; safe to run at every release, twice at once too."""
+    engine = make_engine(settings(), pool_size=1)
+    try:
+        revision = schema.upgrade(engine)
+        with engine.connect() as connection:
+            schema.claim_tenant(connection, settings().auth0_domain)
+    except OperationalError:
+        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
+    print(f"the database is at revision {revision}, a copy of {settings().auth0_domain}")
+
+
+@token.command()
+def new() -> None:
+    """Make a token for a log stream: put it into LOG_STREAM_TOKENS and into the stream's "Authorization Token"."""
+    print(secrets.token_urlsafe(32))
+
+
+def _development(module: str, name: str) -> Callable[..., Any]:
+    """Import a development command; production installs do not carry what it needs."""
+    try:
+        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        raise Error(
+            f"this is a development command and needs the development dependencies ({error.name} is missing): "
+            "run it from a checkout, after `make venv`"
+        ) from None
+
+
+@cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def simulator(context: typer.Context) -> None:
+    """Run an Auth0 tenant to develop and test against (all its options: `understudy simulator --help`)."""
+    _development("simulator.__main__", "main")(context.args)
+
+
+@cli.command()
+def services() -> None:
+    """Run only an embedded PostgreSQL and Redis, and print their URLs."""
+    _development("local.services", "main")()
+
+
+@cli.command()
+def dev() -> None:
+    """Run everything here: PostgreSQL, Redis, a simulated tenant, web, worker and beat; print the URLs, logs by process."""
+    _development("local.dev", "main")()
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is one sentence on standard error."""
+    try:
+        cli()
+    except Error as error:
+        print(f"understudy: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RedisError:
+        print("understudy: Redis cannot be reached at REDIS_URL: is it running, is the URL right?", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

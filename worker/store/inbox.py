@@ -1,0 +1,114 @@
+"""The inbox as drain sees it: claim a bounded batch, then say what became of it (P21, P22)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import zstandard
+from sqlalchemy import Connection, text
+
+from worker.errors import BadRecord
+
+# P21: a body that kills the process is drained alone from its third attempt on and parked at its fifth.
+ALONE_FROM = 3
+PARKED_AT = 5
+
+_CLAIM = text("""
+UPDATE inbox SET attempts = inbox.attempts + 1, claimed_until = now() + :lease
+FROM (
+  SELECT id FROM (
+    SELECT id, size, sum(size) OVER (ORDER BY id) AS running
+    FROM (
+      SELECT id, size FROM inbox
+      WHERE state = 'pending' AND source = :source AND attempts BETWEEN :least AND :most
+        AND (claimed_until IS NULL OR claimed_until < now())
+      ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
+    ) AS oldest
+  ) AS summed
+  WHERE running - size < :bytes
+) AS claimed
+WHERE inbox.id = claimed.id
+RETURNING inbox.id, inbox.attempts, inbox.encoding, inbox.size, inbox.body,
+          extract(epoch FROM now() - inbox.received_at)::float8 AS age
+""")
+
+_DONE = text("""
+UPDATE inbox SET state = 'done', claimed_until = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS smallint[])) AS claimed (id, attempts)
+WHERE inbox.id = claimed.id AND inbox.attempts = claimed.attempts AND inbox.state = 'pending'
+""")
+
+_RELEASE = text("""
+UPDATE inbox SET claimed_until = NULL, attempts = inbox.attempts - 1
+FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS smallint[])) AS claimed (id, attempts)
+WHERE inbox.id = claimed.id AND inbox.attempts = claimed.attempts AND inbox.state = 'pending'
+""")
+
+_PARK = text("""
+UPDATE inbox SET state = 'parked', claimed_until = NULL, error = :error WHERE id = ANY(:ids) AND state = 'pending'
+""")
+
+_CLEAN = text("""
+DELETE FROM inbox WHERE id IN (
+  SELECT id FROM inbox WHERE state = 'done' AND received_at < now() - :retention
+  ORDER BY received_at LIMIT :rows FOR UPDATE SKIP LOCKED)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A claimed inbox row; `age` in seconds since it arrived."""
+
+    id: int
+    attempts: int
+    encoding: str
+    size: int
+    body: bytes
+    age: float
+
+    def content(self) -> bytes:
+        """Return the body as it was sent; raises BadRecord where it cannot be unpacked."""
+        if self.encoding != "zstd":
+            return self.body
+        try:
+            return zstandard.ZstdDecompressor().decompress(self.body, max_output_size=self.size + 1)
+        except zstandard.ZstdError:
+            raise BadRecord("the stored body cannot be decompressed") from None
+
+
+def claim(connection: Connection, source: str, *, rows: int, size: int, lease: timedelta) -> list[Delivery]:
+    """Claim the oldest pending deliveries of one source: at most `rows`, about `size` bytes, at least one.
+
+    Those that failed twice already come last and one at a time. The caller commits at once: an attempt counts before
+    its body is decoded.
+    """
+    asked = {"source": source, "rows": rows, "bytes": size, "lease": lease, "least": 0, "most": ALONE_FROM - 2}
+    claimed = connection.execute(_CLAIM, asked).all()
+    if not claimed:
+        asked |= {"rows": 1, "least": ALONE_FROM - 1, "most": 32767}
+        claimed = connection.execute(_CLAIM, asked).all()
+    return sorted((Delivery(*row) for row in claimed), key=lambda delivery: delivery.id)
+
+
+def done(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    """Mark deliveries as drained, except one that somebody else claimed meanwhile."""
+    connection.execute(_DONE, _claims(deliveries))
+
+
+def release(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    """Give claimed deliveries back uncounted: what failed was not their bodies."""
+    connection.execute(_RELEASE, _claims(deliveries))
+
+
+def park(connection: Connection, ids: Sequence[int], error: str) -> None:
+    """Set deliveries aside whole, with a reason that holds no personal data."""
+    connection.execute(_PARK, {"ids": list(ids), "error": error})
+
+
+def clean(connection: Connection, retention: timedelta, *, rows: int = 2000) -> int:
+    """Delete drained deliveries older than `retention`, at most `rows`; return how many went. Nothing else ever ages out."""
+    return connection.execute(_CLEAN, {"retention": retention, "rows": rows}).rowcount
+
+
+def _claims(deliveries: Sequence[Delivery]) -> dict[str, list[int]]:
+    return {"ids": [delivery.id for delivery in deliveries], "attempts": [delivery.attempts for delivery in deliveries]}

@@ -1,0 +1,408 @@
+"""The users and their news in PostgreSQL: every write guarded in its statement, every lock taken in the order of ids.
+
+Writers lock `users` before `news`, each by ascending id; so two of them never wait for each other in a circle.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from worker.domain.users import Mark, Profile, Read, Row, instant
+
+
+@dataclass(slots=True)
+class UserNews:
+    """All the news of one user in a batch, merged (P6)."""
+
+    user_id: str
+    newest: datetime | None = None
+    login_seen_at: datetime | None = None
+    deletion_seen_at: datetime | None = None
+    strong: bool = False
+    deletion_announced: bool = False
+    creates: bool = True
+
+
+_CREATE = text("""
+INSERT INTO users (user_id)
+SELECT batch.user_id FROM unnest(CAST(:ids AS text[])) AS batch (user_id)
+WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
+ORDER BY batch.user_id COLLATE "C"
+ON CONFLICT DO NOTHING
+""")
+
+# Most news is a plain login of somebody: its date is all there is to write, so it gets a statement with two arrays.
+_MARK_LOGINS = text("""
+INSERT INTO news AS held (user_id, newest, login_seen_at)
+SELECT user_id, seen_at, seen_at
+FROM unnest(CAST(:ids AS text[]), CAST(:dates AS timestamptz[])) AS batch (user_id, seen_at)
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(),
+  newest = greatest(held.newest, excluded.newest),
+  login_seen_at = greatest(held.login_seen_at, excluded.login_seen_at)
+""")
+
+_MARK = text("""
+INSERT INTO news AS held (user_id, newest, login_seen_at, deletion_seen_at, strong, deletion_announced)
+SELECT batch.* FROM unnest(
+  CAST(:ids AS text[]), CAST(:newest AS timestamptz[]), CAST(:logins AS timestamptz[]),
+  CAST(:deletions AS timestamptz[]), CAST(:strong AS boolean[]), CAST(:announced AS boolean[])
+) AS batch (user_id, newest, login_seen_at, deletion_seen_at, strong, announced)
+WHERE EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(),
+  newest = greatest(held.newest, excluded.newest),
+  login_seen_at = greatest(held.login_seen_at, excluded.login_seen_at),
+  deletion_seen_at = greatest(held.deletion_seen_at, excluded.deletion_seen_at),
+  strong = held.strong OR excluded.strong,
+  deletion_announced = held.deletion_announced OR excluded.deletion_announced,
+  due_at = CASE WHEN excluded.strong AND NOT held.strong THEN least(held.due_at, now()) ELSE held.due_at END,
+  braked_at = CASE WHEN excluded.deletion_announced THEN NULL ELSE held.braked_at END
+""")
+
+
+def mark(connection: Connection, news: Iterable[UserNews]) -> None:
+    """Write each user's merged news: a row for an unknown id (nothing but the id is certain), and its mark (P5)."""
+    ordered = sorted(news, key=lambda one: one.user_id.encode())
+    create = [one.user_id for one in ordered if one.creates]
+    if create:
+        connection.execute(_CREATE, {"ids": create})
+    plain = [one for one in ordered if _is_plain_login(one)]
+    if len(plain) == len(ordered):
+        if plain:
+            connection.execute(_MARK_LOGINS, {"ids": create, "dates": [one.login_seen_at for one in plain]})
+        return
+    connection.execute(
+        _MARK,
+        {
+            "ids": [one.user_id for one in ordered],
+            "newest": [one.newest for one in ordered],
+            "logins": [one.login_seen_at for one in ordered],
+            "deletions": [one.deletion_seen_at for one in ordered],
+            "strong": [one.strong for one in ordered],
+            "announced": [one.deletion_announced for one in ordered],
+        },
+    )
+
+
+def _is_plain_login(news: UserNews) -> bool:
+    return (
+        news.creates
+        and not news.strong
+        and not news.deletion_announced
+        and news.deletion_seen_at is None
+        and news.login_seen_at is not None
+        and news.newest == news.login_seen_at
+    )
+
+
+_MARK_CONNECTION = text("""
+INSERT INTO news AS held (user_id, newest, deletion_seen_at, strong, deletion_announced)
+SELECT user_id, CAST(:date AS timestamptz), CAST(:date AS timestamptz), true, true FROM users
+WHERE deleted_at IS NULL AND identities @> jsonb_build_array(jsonb_build_object('connection', CAST(:connection AS text)))
+ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(), strong = true, deletion_announced = true, braked_at = NULL,
+  newest = greatest(held.newest, excluded.newest),
+  deletion_seen_at = greatest(held.deletion_seen_at, excluded.deletion_seen_at), due_at = least(held.due_at, now())
+""")
+
+
+def mark_connection(connection: Connection, name: str, date: datetime | None) -> int:
+    """Mark every live user of a connection that was deleted with its users; return how many."""
+    return connection.execute(_MARK_CONNECTION, {"connection": name, "date": date}).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A mark under lease, with what was true when the read of its user begins."""
+
+    user_id: str
+    read: Read
+    last_at: datetime
+    strong: bool
+    attempts: int
+
+
+_CLAIM = """
+UPDATE news SET leased_until = now() + :lease
+FROM (
+  SELECT user_id FROM news
+  WHERE {due} AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL {kind}
+  ORDER BY due_at LIMIT :rows FOR UPDATE SKIP LOCKED
+) AS due, users
+WHERE news.user_id = due.user_id AND users.user_id = due.user_id
+RETURNING news.user_id, now(), users.version, news.number, news.last_at, news.strong OR users.deleted_at IS NOT NULL, news.attempts
+"""
+_DUE = "due_at <= now()"
+# In calm times even what waits for the search index to settle is read strongly at once; what failed still waits.
+_OPEN = "(due_at <= now() OR attempts = 0)"
+_CLAIMS = {
+    "any": text(_CLAIM.format(due=_OPEN, kind="")),
+    "strong": text(_CLAIM.format(due=_DUE, kind="AND strong")),
+    "weak": text(_CLAIM.format(due=_DUE, kind="AND NOT strong")),
+}
+
+
+def claim(connection: Connection, kind: str, *, rows: int, lease: timedelta) -> list[Claim]:
+    """Lease at most `rows` marks: "any" (settling ones too), those that are "strong", or the "weak" ones; the caller commits (P8)."""
+    return [
+        Claim(user_id, Read(began_at, version, number), last_at, strong, attempts)
+        for user_id, began_at, version, number, last_at, strong, attempts in connection.execute(
+            _CLAIMS[kind], {"rows": rows, "lease": lease}
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be read, counted up to a bound: all of it, the strong part due now, the weak part due now and its age in seconds."""
+
+    open: int
+    strong_due: int
+    weak_due: int
+    weak_age: float
+
+
+_BACKLOG = text("""
+SELECT
+  (SELECT count(*) FROM (SELECT FROM news WHERE (due_at <= now() OR attempts = 0)
+     AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL LIMIT :most) AS open),
+  (SELECT count(*) FROM (SELECT FROM news WHERE due_at <= now() AND strong
+     AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL LIMIT :most) AS strong),
+  weak.count, coalesce(extract(epoch FROM now() - weak.oldest), 0)::float8
+FROM (SELECT count(*), min(due_at) AS oldest FROM (SELECT due_at FROM news WHERE due_at <= now() AND NOT strong
+     AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL ORDER BY due_at LIMIT :most) AS due) AS weak
+""")
+
+
+def backlog(connection: Connection, *, most: int) -> Backlog:
+    """Count the marks that could be read now, each count up to `most`."""
+    return Backlog(*connection.execute(_BACKLOG, {"most": most}).one())
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row and its mark, both locked."""
+
+    row: Row
+    mark: Mark | None
+    has_snapshot: bool
+    deletion_announced: bool
+
+
+_LOCK_USERS = text("""
+SELECT user_id, version, profile, deleted_at IS NOT NULL, deletion_seen_at, synced_at IS NOT NULL
+FROM users WHERE user_id = ANY(:ids) ORDER BY user_id FOR UPDATE
+""")
+_LOCK_NEWS = text("""
+SELECT user_id, number, last_at, newest, strong, deletion_seen_at, deletion_announced
+FROM news WHERE user_id = ANY(:ids) ORDER BY user_id FOR UPDATE
+""")
+
+
+def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
+    """Lock these users' rows and marks until the transaction ends."""
+    rows = connection.execute(_LOCK_USERS, {"ids": list(ids)}).all()
+    marks = {
+        user_id: (Mark(number, last_at, newest, strong, deletion_seen_at), announced)
+        for user_id, number, last_at, newest, strong, deletion_seen_at, announced in connection.execute(
+            _LOCK_NEWS, {"ids": list(ids)}
+        )
+    }
+    held = {}
+    for user_id, version, profile, deleted, deletion_seen_at, _synced in rows:
+        found, announced = marks.get(user_id, (None, False))
+        held[user_id] = Held(
+            Row(user_id, version, profile, deleted, deletion_seen_at), found, profile is not None and not deleted, announced
+        )
+    return held
+
+
+_TEXTS = ("email", "username", "phone_number", "name", "given_name", "family_name", "nickname", "picture", "last_ip")
+_BOOLEANS = ("email_verified", "phone_verified", "blocked")
+_TIMES = ("created_at", "updated_at", "last_login")
+_STRUCTURES = ("identities", "user_metadata", "app_metadata", "multifactor")
+COLUMNS = (*_TEXTS, *_BOOLEANS, *_TIMES, "logins_count", *_STRUCTURES, "profile")
+_TYPES = (
+    dict.fromkeys(_TEXTS, "text")
+    | dict.fromkeys(_BOOLEANS, "boolean")
+    | dict.fromkeys(_TIMES, "timestamptz")
+    | {"logins_count": "bigint"}
+    | dict.fromkeys((*_STRUCTURES, "profile"), "jsonb")
+)
+
+# Whatever was learned beside the profile goes with it: the mark may be cleared in the same transaction.
+_FOLD = """
+  login_seen_at = greatest(users.login_seen_at, (SELECT n.login_seen_at FROM news n WHERE n.user_id = users.user_id)),
+  deletion_seen_at = greatest(users.deletion_seen_at, (SELECT n.deletion_seen_at FROM news n WHERE n.user_id = users.user_id))
+"""
+
+_WRITE_SNAPSHOTS = text(f"""
+UPDATE users SET
+  {", ".join(f"{name} = said.{name}" for name in COLUMNS)},
+  version = users.version + 1, synced_at = now(), deleted_at = NULL, deletion_announced = NULL, {_FOLD}
+FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (
+  user_id text, version bigint, {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)})
+WHERE users.user_id = said.user_id AND users.version = said.version
+""")  # noqa: S608 (only column names of ours are put in)
+
+_WRITE_TOMBSTONES = text(f"""
+UPDATE users SET
+  {", ".join(f"{name} = NULL" for name in COLUMNS)},
+  version = users.version + 1, synced_at = now(), deleted_at = now(), deletion_announced = gone.announced, {_FOLD}
+FROM unnest(CAST(:ids AS text[]), CAST(:versions AS bigint[]), CAST(:announced AS boolean[])) AS gone (user_id, version, announced)
+WHERE users.user_id = gone.user_id AND users.version = gone.version
+""")  # noqa: S608 (only column names of ours are put in)
+
+_CONFIRM = text(f"""
+UPDATE users SET version = users.version + :step, synced_at = now(), {_FOLD} WHERE user_id = ANY(:ids)
+""")  # noqa: S608 (a constant)
+
+
+def write_snapshots(connection: Connection, snapshots: Iterable[tuple[Row, Profile]]) -> None:
+    """Replace whole profiles in one statement, each only while its row's version is what it was (P2, P9)."""
+    rows = [{"user_id": row.user_id, "version": row.version, **snapshot_columns(said)} for row, said in snapshots]
+    if rows:
+        connection.execute(_WRITE_SNAPSHOTS, {"snapshots": msgspec.json.encode(rows).decode()})
+
+
+def write_tombstones(connection: Connection, gone: Sequence[tuple[Row, bool]]) -> None:
+    """Make tombstones, which keep an id and its times and nothing personal; `bool`: whether a record announced it (P12, P19)."""
+    if gone:
+        connection.execute(
+            _WRITE_TOMBSTONES,
+            {
+                "ids": [row.user_id for row, _ in gone],
+                "versions": [row.version for row, _ in gone],
+                "announced": [announced for _, announced in gone],
+            },
+        )
+
+
+def confirm(connection: Connection, ids: Sequence[str], *, answered: bool) -> None:
+    """Note that the tenant said what we had; the version moves only for a strong answer (P4)."""
+    if ids:
+        connection.execute(_CONFIRM, {"ids": list(ids), "step": int(answered)})
+
+
+_CLEAR = text("""
+DELETE FROM news USING unnest(CAST(:ids AS text[]), CAST(:numbers AS bigint[])) AS served (user_id, number)
+WHERE news.user_id = served.user_id AND news.number = served.number
+""")
+
+
+def clear(connection: Connection, served: Mapping[str, int]) -> None:
+    """Clear the marks that have served, each only while its number is what it was (P5)."""
+    if served:
+        connection.execute(_CLEAR, {"ids": list(served), "numbers": list(served.values())})
+
+
+_RELEASE = text("""
+UPDATE news SET leased_until = NULL, attempts = coalesce(CAST(:attempts AS smallint), attempts),
+  due_at = CASE WHEN CAST(:settle AS interval) IS NOT NULL THEN greatest(due_at, last_at + CAST(:settle AS interval)) ELSE now() + :delay END
+WHERE user_id = ANY(:ids)
+""")
+
+
+def release(
+    connection: Connection,
+    ids: Sequence[str],
+    *,
+    delay: timedelta = timedelta(0),
+    settle: timedelta | None = None,
+    attempts: int | None = None,
+) -> None:
+    """End a lease that did not clear its mark: due after `delay`, or once the news has settled for `settle`.
+
+    `attempts`, where given, is how often reading these users has failed in a row.
+    """
+    if ids:
+        connection.execute(_RELEASE, {"ids": list(ids), "delay": delay, "settle": settle, "attempts": attempts})
+
+
+_BRAKE = text("""
+SELECT count(*) FILTER (WHERE deleted_at IS NULL AND synced_at IS NOT NULL),
+       count(*) FILTER (WHERE deleted_at > now() - interval '1 day' AND NOT deletion_announced)
+FROM users
+""")
+_BRAKE_LOCK = 0x6272616B  # "brak"
+
+
+def deletions_left(connection: Connection, *, share: float, least: int) -> int:
+    """Return how many unannounced deletions a day still allows (P19), holding other refreshers off until the transaction ends."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BRAKE_LOCK})
+    live, unannounced = connection.execute(_BRAKE).one()
+    return max(least, int((live + unannounced) * share)) - unannounced
+
+
+def brake(connection: Connection, ids: Sequence[str]) -> None:
+    """Set these marks aside until a human answers (P19)."""
+    connection.execute(text("UPDATE news SET braked_at = now(), leased_until = NULL WHERE user_id = ANY(:ids)"), {"ids": list(ids)})
+
+
+_RECHECK = text("""
+INSERT INTO news (user_id, strong)
+SELECT user_id, true FROM users WHERE deleted_at > now() - interval '1 day' AND NOT deletion_announced ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET number = nextval('news_number'), last_at = now(), strong = true, due_at = now()
+""")
+
+
+def recheck_deletions(connection: Connection) -> int:
+    """Ask the tenant again about every braked user and every unannounced tombstone of the last day; return how many."""
+    again = connection.execute(_RECHECK).rowcount
+    freed = connection.execute(text("UPDATE news SET braked_at = NULL, strong = true, due_at = now() WHERE braked_at IS NOT NULL")).rowcount
+    return int(again + freed)
+
+
+def allow_deletions(connection: Connection, number: int) -> int:
+    """Let the deletion of up to `number` braked users pass, as if a record had announced it; return how many there were."""
+    return connection.execute(
+        text("""
+        UPDATE news SET braked_at = NULL, deletion_announced = true, strong = true, due_at = now()
+        WHERE user_id IN (SELECT user_id FROM news WHERE braked_at IS NOT NULL ORDER BY braked_at LIMIT :number)
+        """),
+        {"number": number},
+    ).rowcount
+
+
+def snapshot_columns(profile: Profile) -> dict[str, Any]:
+    """Spread a profile over the columns. What is absent is null; what a column cannot hold stays in `profile` alone."""
+    kept = storable(profile)
+    columns: dict[str, Any] = {name: value if isinstance(value := kept.get(name), str) else None for name in _TEXTS}
+    columns |= {name: _boolean(kept.get(name)) for name in _BOOLEANS}
+    columns |= {name: time.isoformat() if (time := instant(kept.get(name))) else None for name in _TIMES}
+    count = kept.get("logins_count")
+    columns["logins_count"] = count if isinstance(count, int) and not isinstance(count, bool) and abs(count) < 2**63 else None
+    columns |= {name: kept.get(name) for name in _STRUCTURES}
+    columns["profile"] = kept
+    return columns
+
+
+def _boolean(value: object) -> bool | None:
+    """Read a boolean; identity providers' mappings make some of them text."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def storable(value: Any) -> Any:
+    """Return JSON that PostgreSQL can hold: NUL characters and lone surrogates become U+FFFD."""
+    if isinstance(value, str):
+        if "\x00" not in value and value.isprintable():
+            return value
+        return value.replace("\x00", "�").encode("utf-8", "replace").decode().replace("\x00", "�")
+    if isinstance(value, Mapping):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
+def braked(connection: Connection) -> int:
+    """Return how many users wait for a human's answer (P19)."""
+    return int(connection.execute(text("SELECT count(*) FROM news WHERE braked_at IS NOT NULL")).scalar_one())

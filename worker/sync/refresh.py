@@ -1,0 +1,184 @@
+"""Refresh: the tenant says what is true. Leases marks, reads their users strongly or by the page, applies the answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Engine
+
+from worker.auth0.client import Tenant
+from worker.auth0.pace import Budget
+from worker.domain.users import Profile, Tolerances, on_search, on_strong
+from worker.errors import Permanent, Refused, TenantDown, Throttled
+from worker.logs import fingerprint, get_logger
+from worker.store import notes, users
+from worker.store.users import Claim
+from worker.sync import answers
+
+GROUP = "read_users"
+# Longer than the HTTP timeout by far: a holder that comes back later finds the row's version moved (P9).
+LEASE = timedelta(seconds=60)
+# At most so many strong reads under one lease: each takes a round trip, and the lease must outlast them all.
+STRONG_AT_ONCE = 20
+# Under pressure a page waits this long to fill before it is sent with fewer ids.
+PAGE_LINGER = 2.0
+# A user whose own read fails (a 400 for this id) is tried again later and later.
+RETRY_BASE, RETRY_CAP = timedelta(seconds=5), timedelta(hours=1)
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Refresh:
+    """The loop, over what it needs. `run` never sleeps: it says when to ring again."""
+
+    engine: Engine
+    tenant: Tenant
+    budget: Budget
+    tolerances: Tolerances
+    fingerprint_key: bytes
+
+    def run(self, *, go_on: Callable[[], bool]) -> float | None:
+        """Read until nothing is due, the budget is spent, or `go_on` says stop.
+
+        Returns after how many seconds to ring again, 0 for at once, None where nothing waits that a bell would help.
+        """
+        totals = {"strong": 0, "pages": 0, "written": 0, "cleared": 0, "braked": 0}
+        again: float | None = 0
+        answered = False
+        try:
+            while go_on():
+                again = self._round(totals)
+                answered = answered or bool(totals["strong"] or totals["pages"])
+                if again is None or again > 0:
+                    break
+        except Refused as error:
+            self._say_refused(error)
+            again = None
+        except Throttled as error:
+            again = error.retry_after
+        except TenantDown as error:
+            log.warning("tenant is down", reason=str(error))
+            again = None
+        if answered:
+            self._end_refused()
+            log.info("refreshed", **totals)
+        return again
+
+    def _round(self, totals: dict[str, int]) -> float | None:
+        """Do one claim's worth of work; return seconds to wait before the next, None where nothing is open."""
+        level = self.budget.look(GROUP)
+        if level.paused_for > 0:
+            return level.paused_for
+        page_size = self.tenant.page_size
+        with self.engine.connect() as connection:
+            backlog = users.backlog(connection, most=max(page_size, int(level.available)) + 1)
+        if not backlog.open:
+            return None
+        if backlog.open <= level.available:
+            return self._read_strongly("any", min(int(level.available), STRONG_AT_ONCE), totals)
+        full = backlog.weak_due >= page_size or backlog.weak_age >= PAGE_LINGER
+        if backlog.weak_due and full and not (backlog.strong_due and totals["pages"] > totals["strong"]):
+            return self._read_page(totals)
+        if backlog.strong_due:
+            return self._read_strongly("strong", 1, totals)
+        return PAGE_LINGER if backlog.weak_due else None
+
+    def _read_strongly(self, kind: str, rows: int, totals: dict[str, int]) -> float | None:
+        claims = self._claim(kind, rows)
+        for position, claim in enumerate(claims):
+            rest = claims[position:]
+            wait = self._spend("now", rest)
+            if wait is not None:
+                return wait
+            try:
+                answer = self.tenant.read_user(claim.user_id)
+            except (Throttled, TenantDown, Refused):
+                self._give_back(rest)
+                raise
+            except Permanent as error:
+                self._put_off(claim, error)
+                continue
+            totals["strong"] += 1
+            self._apply([(claim, answer)], on_strong, None, totals)
+        return 0 if claims else None
+
+    def _read_page(self, totals: dict[str, int]) -> float | None:
+        claims = self._claim("weak", self.tenant.page_size)
+        ids = self.tenant.take_that_fit([claim.user_id for claim in claims])
+        self._give_back(claims[len(ids) :])
+        claims = claims[: len(ids)]
+        if not claims:
+            return None
+        wait = self._spend("settle", claims)
+        if wait is not None:
+            return wait
+        try:
+            page = self.tenant.search_users(ids)
+        except (Throttled, TenantDown, Refused):
+            self._give_back(claims)
+            raise
+        except Permanent as error:
+            # A page that Auth0 refuses holds somebody it cannot be asked for: ask for each alone.
+            log.warning("a search was refused", reason=str(error), users=len(claims))
+            with self.engine.begin() as connection:
+                users.mark(connection, [users.UserNews(claim.user_id, strong=True) for claim in claims])
+            self._give_back(claims)
+            return 0
+        totals["pages"] += 1
+        found = {hit["user_id"]: hit for hit in page.hits}
+        self._give_back([claim for claim in claims if claim.user_id not in page.covered])
+        self._apply(
+            [(claim, found.get(claim.user_id)) for claim in claims if claim.user_id in page.covered],
+            partial(on_search, tolerances=self.tolerances),
+            self.tolerances.search_settle,
+            totals,
+        )
+        return 0
+
+    def _claim(self, kind: str, rows: int) -> list[Claim]:
+        with self.engine.begin() as connection:
+            return users.claim(connection, kind, rows=rows, lease=LEASE)
+
+    def _spend(self, priority: str, claims: Sequence[Claim]) -> float | None:
+        """Take a token for one call, or give the claims back and return the seconds until there may be one."""
+        grant = self.budget.take(GROUP, priority)
+        if grant.granted:
+            return None
+        self._give_back(claims)
+        return max(grant.wait, 0.01)
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        if claims:
+            with self.engine.begin() as connection:
+                users.release(connection, [claim.user_id for claim in claims])
+
+    def _put_off(self, claim: Claim, error: Permanent) -> None:
+        delay = min(RETRY_BASE * 2 ** min(claim.attempts, 12), RETRY_CAP)
+        log.warning("a user cannot be read", user=fingerprint(claim.user_id, self.fingerprint_key), reason=str(error))
+        with self.engine.begin() as connection:
+            users.release(connection, [claim.user_id], delay=delay, attempts=claim.attempts + 1)
+
+    def _apply(
+        self,
+        said: Sequence[tuple[Claim, Profile | None]],
+        rule: answers.Rule,
+        settle: timedelta | None,
+        totals: dict[str, int],
+    ) -> None:
+        applied = answers.apply(self.engine, said, rule, settle=settle)
+        totals["written"] += applied.written
+        totals["cleared"] += applied.cleared
+        totals["braked"] += applied.braked
+
+    def _say_refused(self, error: Refused) -> None:
+        missing = f"scope {error.scope} is missing" if error.scope else "the credentials are refused"
+        log.error("auth0 refuses", reason=str(error), scope=error.scope)
+        with self.engine.begin() as connection:
+            notes.raise_condition(connection, "auth0_refused", f"{missing}: {error}")
+
+    def _end_refused(self) -> None:
+        with self.engine.begin() as connection:
+            if notes.end_condition(connection, "auth0_refused"):
+                log.info("auth0 accepts again")

@@ -1,0 +1,82 @@
+"""The Celery tasks: each unpacks nothing, runs one loop for a slice, and rings again where more is waiting."""
+
+import socket
+import time
+from collections.abc import Callable
+
+from celery import Celery
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+
+from worker.bootstrap import SLICE, parts
+from worker.errors import Permanent, Transient
+from worker.logs import describe, get_logger
+from worker.store import inbox, notes
+from worker.sync.drain import SOURCES, drain as drain_source
+
+log = get_logger(__name__)
+
+
+def register(app: Celery) -> None:
+    """Register every task with the app."""
+    for task in (drain, refresh, clean, heartbeat):
+        app.task(name=f"worker.tasks.{task.__name__}")(_guarded(task))
+
+
+def drain() -> None:
+    """Drain the inbox, each source for a slice; ring for refresh, and again for itself where more is pending."""
+    parts().doorbell.answered("drain")
+    for source in SOURCES:
+        go_on = _slice()
+        if drain_source(parts().engine, source, go_on=go_on):
+            parts().doorbell.ring("refresh")
+        if not go_on():
+            parts().doorbell.ring("drain")
+
+
+def refresh() -> None:
+    """Read users that have news for a slice; ring again when the budget allows more."""
+    parts().doorbell.answered("refresh")
+    again = parts().refresh().run(go_on=_slice())
+    if again is not None:
+        parts().doorbell.ring("refresh", countdown=again or None)
+
+
+def clean() -> None:
+    """Delete what has outlived its retention."""
+    go_on = _slice()
+    while go_on():
+        with parts().engine.begin() as connection:
+            if not inbox.clean(connection, parts().settings.inbox_retention):
+                break
+
+
+def heartbeat() -> None:
+    """Note that beat rang and that a worker answered."""
+    with parts().engine.begin() as connection:
+        notes.seen(connection, "beat")
+        notes.seen(connection, f"worker@{socket.gethostname()}")
+
+
+def _slice() -> Callable[[], bool]:
+    """Return a function that says whether a slice of time, from now, is still running."""
+    end = time.monotonic() + SLICE.total_seconds()
+    return lambda: time.monotonic() < end
+
+
+def _guarded(task: Callable[[], None]) -> Callable[[], None]:
+    """Turn what a loop raises into one log line: nothing is retried here, beat rings again anyway."""
+
+    def run() -> None:
+        try:
+            task()
+        except Transient as error:
+            log.warning("waits", task=task.__name__, reason=str(error))
+        except Permanent as error:
+            log.error("cannot go on", task=task.__name__, reason=str(error))
+        except (OperationalError, RedisError) as error:
+            log.warning("waits", task=task.__name__, reason=describe(error))
+
+    run.__doc__ = task.__doc__
+    return run
+

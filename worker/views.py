@@ -1,0 +1,207 @@
+"""What others may look at: whether the copy is ready, and how it is."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from worker.auth0.pace import Budget
+from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
+from worker.settings import Settings
+from worker.store import schema
+from worker.store.session import make_engine
+
+# In seconds. Beyond these something does not run: drain takes well under a second, beat rings every 5 and 15 seconds.
+PENDING_TOO_OLD = 60
+STALE_TOO_OLD = 900
+PROCESS_TOO_QUIET = 60
+
+_INBOX = text("""
+SELECT count(*) FILTER (WHERE state = 'pending'),
+       coalesce(extract(epoch FROM now() - min(received_at) FILTER (WHERE state = 'pending')), 0)::float8,
+       count(*) FILTER (WHERE state = 'parked')
+FROM inbox WHERE state <> 'done'
+""")
+_NEWS = text("""
+SELECT count(*), coalesce(extract(epoch FROM now() - min(first_at) FILTER (WHERE braked_at IS NULL)), 0)::float8,
+       count(*) FILTER (WHERE strong), count(*) FILTER (WHERE braked_at IS NOT NULL)
+FROM news
+""")
+_USERS = text("SELECT count(*) FILTER (WHERE deleted_at IS NULL), count(*) FILTER (WHERE deleted_at IS NOT NULL) FROM users")
+
+
+@dataclass(slots=True)
+class Status:
+    """How the copy is; times in seconds. `problems` need a human, each is one sentence that says what to do."""
+
+    tenant: str
+    schema: str
+    users: Mapping[str, int]
+    inbox: Mapping[str, float]
+    news: Mapping[str, float]
+    last_delivery_at: datetime | None
+    counters: Mapping[str, Mapping[str, Any]]
+    conditions: Mapping[str, Mapping[str, Any]]
+    processes: Mapping[str, float]
+    budget: Mapping[str, Mapping[str, Any]] | None
+    problems: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def status(settings: Settings, *, budget: Budget) -> Status:
+    """Look at everything an operator asks first; raises DatabaseDown, SchemaBehind or WrongTenant."""
+    engine = make_engine(settings, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            schema.check(connection)
+            schema.claim_tenant(connection, settings.auth0_domain)
+            report = _read(connection, settings)
+    except OperationalError:
+        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
+    finally:
+        engine.dispose()
+    try:
+        report.budget = budget.report()
+    except BrokerDown:
+        report.problems.append("Redis cannot be reached at REDIS_URL: nothing is read from Auth0 until it is back")
+    report.problems[:0] = list(_problems(report))
+    return report
+
+
+def _read(connection: Connection, settings: Settings) -> Status:
+    pending, pending_age, parked_deliveries = connection.execute(_INBOX).one()
+    parked = connection.execute(text("SELECT count(*) FROM parked")).scalar_one()
+    open_, stale_age, strong, braked = connection.execute(_NEWS).one()
+    live, tombstones = connection.execute(_USERS).one()
+    last = connection.execute(text("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1")).scalar()
+    return Status(
+        tenant=settings.auth0_domain,
+        schema=str(schema.revision(connection)),
+        users={"live": live, "tombstones": tombstones},
+        inbox={
+            "pending": pending,
+            "oldest_pending_s": round(pending_age, 1),
+            "parked_deliveries": parked_deliveries,
+            "parked_records": parked,
+        },
+        news={"stale": open_, "oldest_stale_s": round(stale_age, 1), "strong": strong, "braked": braked},
+        last_delivery_at=last,
+        counters={
+            row.name: {"value": row.value, "latest_at": row.latest_at}
+            for row in connection.execute(text("SELECT name, value, latest_at FROM counters ORDER BY name"))
+        },
+        conditions={
+            row.name: {"since": row.since, "detail": row.detail}
+            for row in connection.execute(text("SELECT name, since, detail FROM conditions ORDER BY since"))
+        },
+        processes={
+            row.name: round(row.quiet, 1)
+            for row in connection.execute(
+                text("SELECT name, extract(epoch FROM now() - seen_at)::float8 AS quiet FROM processes ORDER BY name")
+            )
+        },
+        budget=None,
+    )
+
+
+def _problems(report: Status) -> list[str]:
+    found = [str(condition["detail"]) for name, condition in report.conditions.items() if name != "reconcile_wanted"]
+    if report.inbox["oldest_pending_s"] > PENDING_TOO_OLD:
+        found.append(f"a delivery has waited for {report.inbox['oldest_pending_s']:.0f} s: is a worker running?")
+    if report.news["oldest_stale_s"] > STALE_TOO_OLD:
+        found.append(f"a user has been stale for {report.news['oldest_stale_s']:.0f} s: look at the budget and the worker's log")
+    if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
+        found.append("something was parked because it could not be understood: look into the tables parked and inbox")
+    unauthorized = report.counters.get("unauthorized_logs")
+    if unauthorized and (datetime.now(UTC) - unauthorized["latest_at"]).total_seconds() < STALE_TOO_OLD:
+        found.append("deliveries came with a wrong token: if they are Auth0's, its events are being lost; compare LOG_STREAM_TOKENS")
+    workers = [quiet for name, quiet in report.processes.items() if name.startswith("worker@")]
+    if not workers or min(workers) > PROCESS_TOO_QUIET:
+        found.append("no worker has been seen for a minute: start one (`worker` in the Procfile)")
+    if report.processes.get("beat", PROCESS_TOO_QUIET + 1) > PROCESS_TOO_QUIET:
+        found.append("beat has not been seen for a minute: start it (`beat` in the Procfile)")
+    return found
+
+
+def show(report: Status, console: Console) -> None:
+    """Print it on one screen."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("copy of", report.tenant)
+    table.add_row("schema", report.schema)
+    table.add_row("users", f"{report.users['live']:,} live, {report.users['tombstones']:,} tombstones")
+    table.add_row("inbox", f"{report.inbox['pending']:,} pending, the oldest for {report.inbox['oldest_pending_s']} s")
+    table.add_row("parked", f"{report.inbox['parked_deliveries']:,} deliveries, {report.inbox['parked_records']:,} records")
+    table.add_row("stale", f"{report.news['stale']:,} users, the oldest for {report.news['oldest_stale_s']} s; {report.news['braked']:,} braked")
+    table.add_row("last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never")
+    for name in ("unauthorized_logs", "oversize"):
+        counter = report.counters.get(name)
+        table.add_row(name.replace("_", " "), f"{counter['value']:,}, last {counter['latest_at']:%Y-%m-%d %H:%M:%S}" if counter else "0")
+    for name, level in (report.budget or {}).items():
+        table.add_row(f"budget {name}", ", ".join(f"{key} {value}" for key, value in level.items()))
+    for name, quiet in report.processes.items():
+        table.add_row(name, f"seen {quiet} s ago")
+    wanted = report.conditions.get("reconcile_wanted")
+    if wanted:
+        table.add_row("reconcile wanted", str(wanted["detail"]))
+    console.print(table)
+    for problem in report.problems:
+        console.print(f"[bold red]![/] {problem}")
+    if not report.problems:
+        console.print("[green]nothing needs a human[/]")
+
+
+def check_tenant(settings: Settings) -> None:
+    """Claim the database for the settings' tenant; raise WrongTenant if it is a copy of another, DatabaseDown if it cannot be asked."""
+    engine = make_engine(settings, pool_size=1)
+    try:
+        with engine.connect() as connection:
+            schema.claim_tenant(connection, settings.auth0_domain)
+    except DBAPIError:
+        raise DatabaseDown("PostgreSQL cannot be reached, or has no tables yet") from None
+    finally:
+        engine.dispose()
+
+
+async def admit(connection: psycopg.AsyncConnection[Any], domain: str) -> None:
+    """Raise SchemaBehind or WrongTenant unless this is a database that deliveries of `domain` may be written to."""
+    try:
+        row = await (await connection.execute("SELECT domain FROM tenant")).fetchone()
+    except psycopg.errors.UndefinedTable:
+        raise SchemaBehind("the database is empty: run `understudy db upgrade`") from None
+    if row is not None and row[0] != domain:
+        raise WrongTenant(f"this database is a copy of {row[0]}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database")
+
+
+async def ready(settings: Settings) -> None:
+    """Raise DatabaseDown, SchemaBehind or WrongTenant unless a delivery could be stored now; asks on a connection of its own."""
+    url = settings.database_url.get_secret_value().replace("postgresql+psycopg:", "postgresql:", 1)
+    needed = schema.needed()
+    try:
+        async with (
+            asyncio.timeout(2),
+            await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="understudy-readyz") as connection,
+        ):
+            await admit(connection, settings.auth0_domain)
+            row = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+    except (psycopg.Error, OSError, TimeoutError):
+        raise DatabaseDown("PostgreSQL cannot be reached") from None
+    if row is None or row[0] < needed:
+        raise SchemaBehind(f"the database is at revision {row[0] if row else 'none'}, this release needs {needed}: run `understudy db upgrade`")
