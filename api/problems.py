@@ -1,0 +1,28 @@
+"""Errors as callers see them: RFC 9457 problem details, without anything of ours or of a user's in them."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+def problem(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an `application/problem+json` response; `detail` is one sentence."""
+    content: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    if detail is not None:
+        content["detail"] = detail
+    return Response(json.dumps(content), status, headers, media_type="application/problem+json")
+
+
+def on_http_exception(_request: Request, error: Exception) -> Response:
+    """Translate Starlette's own errors: no such route, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 the application registers it for nothing else
+    return problem(error.status_code, headers=error.headers)
+
+
+def on_error(_request: Request, _error: Exception) -> Response:
+    """Answer a bug; the server logs it."""
+    return problem(500)
