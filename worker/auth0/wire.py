@@ -1,0 +1,358 @@
+"""Decodes deliveries of Auth0's log stream: whatever format, leniently, each bad record apart from its neighbours.
+
+One record is `{"log_id": …, "data": {…}}`; `data` alone is what `GET /api/v2/logs` gives. They come as lines (JSONLINES), an array
+(JSONARRAY), `{"logs": […]}` or a bare record (JSONOBJECT), or in EventBridge's `detail`. The Content-Type says nothing: customers choose it.
+An ordinary delivery is decoded whole, by msgspec, only the fields that are read. Where that fails it is taken apart and each record is tried alone.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
+from msgspec import Raw, Struct
+
+from worker.domain.events import Unreadable
+
+# A delivery of more is no delivery of Auth0's: what comes after is kept as one bad record, so memory stays bounded by the body's size.
+MAX_RECORDS = 100_000
+# A record msgspec refuses gets a second look from the standard library, whose objects take some twenty times the text's memory.
+SECOND_LOOK_BYTES = 1 << 20
+
+# How msgspec refuses: malformed or unfit, no UTF-8 where text is wanted, nested too deeply.
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Request(TypedDict, total=False):
+    method: Any
+    path: Any
+    query: Any
+    body: Any
+
+
+class _Response(TypedDict, total=False):
+    body: Any
+
+
+class _Details(TypedDict, total=False):
+    """What is read of `details`: most of its bulk (scopes, prompts, user agents) is skipped."""
+
+    request: _Request
+    response: _Response
+    query: Any
+    body: Any
+
+
+_DETAILS = msgspec.json.Decoder(_Details)
+
+
+class LogRecord(Struct, gc=False, kw_only=True):
+    """The fields of a record that anybody reads. Only `type` is sure to be text; the rest is what Auth0 sent, None where it sent nothing.
+
+    `gc=False`: no cycle can run through it, and the collector would walk every record of a batch.
+    """
+
+    type: str
+    date: Any = None
+    log_id: Any = None
+    user_id: Any = None
+    description: Any = None
+    connection: Any = None
+    connection_id: Any = None
+    strategy: Any = None
+    client_id: Any = None
+    references: Raw = Raw()
+    raw_details: Raw = msgspec.field(default=Raw(), name="details")
+
+    def __repr__(self) -> str:
+        return f"<log record of type {self.type!r:.40}>"  # the rest is personal
+
+    @property
+    def details(self) -> Any:
+        """The decoded details, None where there are none. Decoded at each access: few kinds of record need them."""
+        try:
+            return _value(self.raw_details, _DETAILS)
+        except ValueError:
+            raise Unreadable("the record's details cannot be decoded") from None
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The `X-Correlation-ID` of the Management API call that made this record, if it had one."""
+        try:
+            references = _value(self.references, _ANY)
+        except ValueError:
+            return None
+        found = references.get("correlation_id") if isinstance(references, dict) else None
+        return found if isinstance(found, str) else None
+
+
+class _Object(Struct):
+    pass
+
+
+class _Wrapped(Struct, gc=False):
+    data: LogRecord
+
+
+class _Logs(Struct):
+    logs: list[_Wrapped]
+
+
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_OBJECT = msgspec.json.Decoder(_Object)
+_WRAPPED = msgspec.json.Decoder(_Wrapped)
+_FLAT = msgspec.json.Decoder(LogRecord)
+_LOGS = msgspec.json.Decoder(_Logs)
+_WRAPPED_ARRAY = msgspec.json.Decoder(list[_Wrapped])
+_FLAT_ARRAY = msgspec.json.Decoder(list[LogRecord])
+
+
+class BadRecord(NamedTuple):
+    """A record that cannot be decoded: its place in the delivery (from 0), why, and its own bytes. The reason holds no personal data."""
+
+    position: int
+    reason: str
+    raw: bytes
+
+    def __repr__(self) -> str:
+        return f"<bad record {self.position}: {self.reason}>"
+
+
+class Delivery:
+    """A decoded delivery: every record it held is in `records`, in order, or in `bad`."""
+
+    __slots__ = ("_body", "_positions", "_spans", "bad", "records")
+
+    def __init__(self, body: bytes, records: list[LogRecord]) -> None:
+        self.records = records
+        self.bad: list[BadRecord] = []
+        self._body = body
+        self._positions: list[int] | None = None  # of `records` in the delivery; None: from 0, without a gap
+        self._spans: list[tuple[int, int]] | None = None  # where in the body; None: not looked for yet
+
+    def __repr__(self) -> str:
+        return f"<delivery of {len(self.records)} records, {len(self.bad)} bad>"
+
+    def position(self, index: int) -> int:
+        """Return the place in the delivery (from 0) of `records[index]`."""
+        return index if self._positions is None else self._positions[index]
+
+    def raw(self, index: int) -> bytes:
+        """Return the bytes of `records[index]` exactly as they came, for the rare one that must be parked after it was decoded."""
+        if self._spans is None:
+            self._spans = list(_values(self._body, _array_start(self._body) or 0))
+        start, end = self._spans[index]
+        return self._body[start:end]
+
+
+def decode_delivery(body: bytes) -> Delivery:
+    """Decode the (decompressed) body of a delivery; never raises. An empty one holds no records."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if not body or body.isspace():
+        return Delivery(body, [])
+    records = _whole(body)
+    return _apart(body) if records is None else Delivery(body, records)
+
+
+def _whole(body: bytes) -> list[LogRecord] | None:
+    """Decode all records at once; None where one of them, or the shape, is out of the ordinary."""
+    if len(body) > SECOND_LOOK_BYTES and body.count(b'"type"') > MAX_RECORDS:
+        return None
+    for attempt in _AS_ARRAY if _opens(body, b"[") else _AS_OBJECTS:
+        try:
+            return attempt(body)
+        except _REFUSED:
+            continue
+    return None
+
+
+_AS_ARRAY: tuple[Callable[[bytes], list[LogRecord]], ...] = (
+    lambda body: [one.data for one in _WRAPPED_ARRAY.decode(body)],
+    _FLAT_ARRAY.decode,
+)
+_AS_OBJECTS: tuple[Callable[[bytes], list[LogRecord]], ...] = (
+    lambda body: [one.data for one in _WRAPPED.decode_lines(body)],
+    lambda body: [one.data for one in _LOGS.decode(body).logs],
+    _FLAT.decode_lines,
+)
+
+
+# A delivery taken apart
+
+
+def _apart(body: bytes) -> Delivery:
+    """Try each record alone. What is no delivery at all (other encodings, a page of HTML) is one bad record, not one for each of its lines."""
+    delivery = Delivery(body, [])
+    positions: list[int] = []
+    spans: list[tuple[int, int]] = []
+    in_array = _array_start(body) is not None
+    position = 0
+    for start, end in _pieces(body):
+        if position >= MAX_RECORDS:
+            rest = b"[" * in_array + body[start:]
+            delivery.bad.append(BadRecord(position, f"past the first {MAX_RECORDS} records of one delivery: the rest, not looked at", rest))
+            break
+        found = _one(body[start:end])
+        if isinstance(found, LogRecord):
+            delivery.records.append(found)
+            positions.append(position)
+            spans.append((start, end))
+        else:
+            delivery.bad.append(BadRecord(position, found, body[start:end]))
+        position += 1
+    delivery._positions, delivery._spans = positions, spans
+    if not delivery.records and not _opens(body, b"[{"):
+        delivery.bad = [BadRecord(0, "not JSON", body)]
+    return delivery
+
+
+def _one(piece: bytes) -> LogRecord | str:
+    """Decode one record, whatever wraps it; return the reason where it is bad."""
+    try:
+        return _WRAPPED.decode(piece).data
+    except _REFUSED:
+        pass
+    if len(piece) > SECOND_LOOK_BYTES:
+        return f"no log record as Auth0 writes them, and over {SECOND_LOOK_BYTES} bytes"
+    try:
+        value = _lenient(piece)
+    except RecursionError:
+        return "nested too deeply"
+    except ValueError:
+        return "not JSON"
+    if isinstance(value, dict) and isinstance(value.get("detail"), dict):
+        value = value["detail"]  # EventBridge
+    if not isinstance(value, dict):
+        return "not an object"
+    data = value.get("data", value)
+    if not isinstance(data, dict):
+        return "its data is not an object"
+    code = data.get("type")
+    if not isinstance(code, str) or not code:
+        return "it has no type" if code in (None, "") else "its type is not text"
+    return LogRecord(**{name: data.get(key) for name, key in _FIELDS})
+
+
+def _lenient(text: bytes) -> Any:
+    """Decode JSON as the standard library does: with half characters (JavaScript cuts emoji in two), NaN, and numbers of any size.
+
+    Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `user_id` in an id.
+    """
+    return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_integer)
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) < 400 else math.inf
+
+
+def _value(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Decode `raw` (or return it, if it is no longer raw); raise ValueError where it cannot be."""
+    if not isinstance(raw, Raw):
+        return raw
+    text = memoryview(raw)
+    if not text.nbytes:
+        return None
+    try:
+        return decoder.decode(text)
+    except _REFUSED:
+        if text.nbytes > SECOND_LOOK_BYTES:
+            raise ValueError from None
+    try:
+        return _lenient(bytes(text))
+    except RecursionError:
+        raise ValueError from None
+
+
+_FIELDS = [(field.name, field.encode_name) for field in msgspec.structs.fields(LogRecord)]
+
+
+# Where the records are
+
+_LINE = re.compile(rb"[^\s][^\n]*")
+# Everything up to and including the next run of brackets outside strings. Possessive, and matched from where the last one ended, so that
+# 16 MiB of anything take linear time.
+_BRACKETS = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z))*+([\[{]++|[\]}]++)', re.DOTALL)
+_SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^,\s]+', re.DOTALL)
+_LOGS_ARRAY = re.compile(rb'\s*\{\s*"logs"\s*:\s*\[')
+_RECORD_START = re.compile(rb',\s*(?=\{\s*"log_id"\s*:)')
+
+
+def _opens(body: bytes, brackets: bytes) -> bool:
+    first = _LINE.search(body)
+    return first is not None and body[first.start()] in brackets
+
+
+def _array_start(body: bytes) -> int | None:
+    """Return where the elements begin if `body` is an array of records or `{"logs": […]}`, whole or not."""
+    if _opens(body, b"["):
+        return body.index(b"[") + 1
+    logs = _LOGS_ARRAY.match(body)
+    return logs.end() if logs else None
+
+
+def _pieces(body: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each record starts and ends: elements of the array, else the whole body if it is one object, else lines."""
+    start = _array_start(body)
+    if start is not None:
+        for begin, end in _values(body, start):
+            yield from _resynchronised(body, begin, end)
+    elif _is_object(body):
+        yield 0, len(body)
+    else:
+        for line in _LINE.finditer(body):
+            yield line.start(), line.start() + len(line[0].rstrip())
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        _OBJECT.decode(body)
+    except _REFUSED:
+        return False
+    return True
+
+
+def _values(body: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Yield where each JSON value from `start` on starts and ends, up to the bracket that closes the array around them, or the end."""
+    depth, begin, at = 0, start, start  # `at`: where the last value ended, or the last brackets inside one
+    while match := _BRACKETS.match(body, at):
+        opens, ends = match.span(1)
+        width = ends - opens
+        if body[opens] in b"[{":
+            if not depth:
+                yield from _scalars(body, at, opens)
+                begin = opens
+            depth += width
+        elif width < depth:
+            depth -= width
+        else:
+            if depth:
+                yield begin, opens + depth
+            else:
+                yield from _scalars(body, at, opens)
+            if width > depth:
+                return
+            depth = 0
+        at = ends
+    if depth:
+        yield begin, begin + len(body[begin:].rstrip())
+    else:
+        yield from _scalars(body, at, len(body))
+
+
+def _scalars(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for scalar in _SCALAR.finditer(body, start, end):
+        yield scalar.span()
+
+
+def _resynchronised(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield `start, end`, cut where further records begin if it is not JSON: a missing bracket in one must not take its neighbours along.
+
+    Inside a string a quote is escaped, so no text of a user's can pass for the start of a record.
+    """
+    if not _is_object(body[start:end]):
+        for cut in _RECORD_START.finditer(body, start, end):
+            yield start, cut.start()
+            start = cut.end()
+    yield start, end
