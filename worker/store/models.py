@@ -43,7 +43,7 @@ Instant = DateTime(timezone=True)
 tenant = Table(
     "tenant",
     metadata,
-    Column("only", Boolean, CheckConstraint("only", name="only"), primary_key=True, server_default=text("true")),
+    Column("singleton", Boolean, CheckConstraint("singleton", name="singleton"), primary_key=True, server_default=text("true")),
     Column("domain", Text, nullable=False, comment="AUTH0_DOMAIN that this database is a copy of"),
     Column("copied_since", Instant, nullable=False, server_default=func.now()),
 )

@@ -26,11 +26,11 @@ END $$
 
 TABLES = """
 CREATE TABLE tenant (
-  only boolean NOT NULL DEFAULT true,
+  singleton boolean NOT NULL DEFAULT true,
   domain text NOT NULL,
   copied_since timestamptz NOT NULL DEFAULT now(),
-  CONSTRAINT tenant_pkey PRIMARY KEY (only),
-  CONSTRAINT tenant_only_check CHECK (only)
+  CONSTRAINT tenant_pkey PRIMARY KEY (singleton),
+  CONSTRAINT tenant_singleton_check CHECK (singleton)
 );
 
 CREATE TABLE users (
