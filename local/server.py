@@ -39,7 +39,7 @@ class Endpoint:
 
     @classmethod
     def new(cls) -> Endpoint:
-        return cls(_free_port(), secrets.token_urlsafe(24))
+        return cls(free_port(), secrets.token_urlsafe(24))
 
     @classmethod
     def kept(cls, file: Path) -> Endpoint:
@@ -47,7 +47,7 @@ class Endpoint:
         if file.exists():
             known = json.loads(file.read_text())
             port = int(known["port"])
-            return cls(port if _is_free(port) else _free_port(), str(known["password"]))
+            return cls(port if is_free(port) else free_port(), str(known["password"]))
         endpoint = cls.new()
         file.touch(mode=0o600, exist_ok=False)
         file.write_text(json.dumps({"port": endpoint.port, "password": endpoint.password}))
@@ -57,7 +57,7 @@ class Endpoint:
         return f"Endpoint(port={self.port})"
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -67,9 +67,9 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     for port in random.sample(_PORTS, 100):
-        if _is_free(port):
+        if is_free(port):
             return port
     raise ServerError(f"no free port between {_PORTS.start} and {_PORTS.stop} on 127.0.0.1")
 

@@ -1,0 +1,124 @@
+"""Our own processes on this machine, as production runs them: their commands and what their environment says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from local.children import Children
+from local.privileges import Account, can_reach, unprivileged_account
+from local.processes import Process, Processes, Say
+from local.server import free_port
+from local.simulated_tenant import SimulatedTenant
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+WEBHOOK = "/webhooks/auth0/logs"
+
+# What configures the product. None of it is inherited: a demo must not meet a real tenant, nor be tuned by its settings.
+_SETTINGS = ("AUTH0_", "DATABASE_", "REDIS_", "LOG_", "SEARCH_SETTLE", "INBOX_", "MAX_DELIVERY_BYTES", "USER_HASH_KEY")
+
+
+@contextmanager
+def product_processes(children: Children, say: Say) -> Iterator[tuple[Processes, Path]]:
+    """Yield what starts our processes, and a folder which they may write to."""
+    account = _account()
+    with children.folder(account) as parent:
+        folder = parent / "data"
+        folder.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(folder, account.uid, account.gid)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+        environ |= {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        if account is None and os.geteuid() == 0:
+            # Celery's advice not to be root is meant for production; here there is no other account that could.
+            environ["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
+        with Processes(children, cwd=CHECKOUT, environ=environ, account=account, say=say) as processes:
+            yield processes, folder
+
+
+def _account() -> Account | None:
+    """Name the account for our processes: if we are root, an unprivileged one that can run them.
+
+    Often none can: a checkout or a Python below /root is closed to all others. Then they run as root, like us.
+    """
+    account = unprivileged_account()
+    if account is None or not can_reach(CHECKOUT / "local", account):
+        return None
+    trial = [sys.executable, "-c", "import api, simulator, worker, celery, psycopg"]
+    try:
+        done = subprocess.run(
+            trial, cwd=CHECKOUT, user=account.uid, group=account.gid, extra_groups=[], capture_output=True, check=False
+        )
+    except PermissionError:
+        return None
+    return account if done.returncode == 0 else None
+
+
+def environment(
+    tenant: SimulatedTenant, *, database_url: str, redis_url: str, token: str, settings: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the variables that make our processes keep a copy of a simulated tenant."""
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "AUTH0_DOMAIN": tenant.domain,
+        "AUTH0_M2M_CLIENT_ID": tenant.client_id,
+        "AUTH0_M2M_CLIENT_SECRET": tenant.client_secret,
+        "AUTH0_CA_FILE": tenant.ca_file,
+        "AUTH0_PLAN": tenant.plan,
+        "LOG_STREAM_TOKENS": token,
+        "LOG_FORMAT": "console",
+        **(settings or {}),
+    }
+
+
+@dataclass(frozen=True)
+class Product:
+    """The running processes, and where the web process listens."""
+
+    url: str
+    web: Process
+    worker: Process
+    beat: Process
+
+    @classmethod
+    def start(cls, processes: Processes, environ: Mapping[str, str], *, port: int | None = None) -> Self:
+        """Migrate the database and start all three; return when the web process is ready.
+
+        Raises:
+            ProcessDied, NotHealthy: one of them cannot run; with what it said.
+        """
+        port = port or free_port()
+        url = f"http://127.0.0.1:{port}"
+        processes.run("migrations", [_script("understudy"), "db", "upgrade"], env=environ)
+        web = [sys.executable, "-m", "uvicorn", "api.asgi:app", "--host=127.0.0.1", f"--port={port}", "--no-access-log"]
+        celery = [sys.executable, "-m", "celery", "-A", "worker.celery"]
+        flags = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        # As on Heroku: SIGTERM makes Celery give back at once what it has not begun.
+        drain_on_term = {**environ, "REMAP_SIGTERM": "SIGQUIT"}
+        return cls(
+            url,
+            processes.start("web", web, env=environ, healthy=lambda: _is_ready(url)),
+            processes.start("worker", [*celery, "worker", "-c2", *flags], env=drain_on_term),
+            processes.start("beat", [*celery, "beat"], env=environ),
+        )
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _script(name: str) -> Path:
+    return Path(sysconfig.get_path("scripts")) / name
