@@ -23,6 +23,7 @@ SECOND_LOOK_BYTES = 1 << 20
 
 # How msgspec refuses: malformed or unfit, no UTF-8 where text is wanted, nested too deeply.
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ABSENT = Raw()
 
 
 class _Request(TypedDict, total=False):
@@ -45,13 +46,27 @@ class _Details(TypedDict, total=False):
     body: Any
 
 
-_DETAILS = msgspec.json.Decoder(_Details)
+class Origin:
+    """The body a record came in, and where in it: for the rare record that must be parked after it was decoded."""
+
+    __slots__ = ("body", "spans")
+
+    def __init__(self, body: bytes, spans: list[tuple[int, int]] | None = None) -> None:
+        self.body = body
+        self.spans = spans  # by position; None: nobody asked yet
+
+    def raw(self, position: int) -> bytes:
+        """Return the bytes of the record at `position`."""
+        if self.spans is None:
+            self.spans = list(_values(self.body, _array_start(self.body) or 0))
+        start, end = self.spans[position]
+        return self.body[start:end]
 
 
 class LogRecord(Struct, gc=False, kw_only=True):
     """The fields of a record that anybody reads. Only `type` is sure to be text; the rest is what Auth0 sent, None where it sent nothing.
 
-    `gc=False`: no cycle can run through it, and the collector would walk every record of a batch.
+    `gc=False`: no cycle runs through it, and the collector would walk every record of a batch.
     """
 
     type: str
@@ -63,17 +78,25 @@ class LogRecord(Struct, gc=False, kw_only=True):
     connection_id: Any = None
     strategy: Any = None
     client_id: Any = None
-    references: Raw = Raw()
-    raw_details: Raw = msgspec.field(default=Raw(), name="details")
+    references: Raw = _ABSENT
+    raw_details: Raw = msgspec.field(default=_ABSENT, name="details")
+    # Ours, not Auth0's, and always set after decoding, whatever a body holds under these names.
+    position: int = msgspec.field(default=0, name="\0position")  # in the delivery, from 0; bad records count
+    origin: Any = msgspec.field(default=None, name="\0origin")
 
     def __repr__(self) -> str:
-        return f"<log record of type {self.type!r:.40}>"  # the rest is personal
+        return f"<log record {self.position}>"  # the rest is personal
+
+    def raw(self) -> bytes:
+        """Return the record's bytes exactly as they came."""
+        origin: Origin = self.origin
+        return origin.raw(self.position)
 
     @property
     def details(self) -> Any:
         """The decoded details, None where there are none. Decoded at each access: few kinds of record need them."""
         try:
-            return _value(self.raw_details, _DETAILS)
+            return _decoded(self.raw_details, _DETAILS)
         except ValueError:
             raise Unreadable("the record's details cannot be decoded") from None
 
@@ -81,7 +104,7 @@ class LogRecord(Struct, gc=False, kw_only=True):
     def correlation_id(self) -> str | None:
         """The `X-Correlation-ID` of the Management API call that made this record, if it had one."""
         try:
-            references = _value(self.references, _ANY)
+            references = _decoded(self.references, _ANY)
         except ValueError:
             return None
         found = references.get("correlation_id") if isinstance(references, dict) else None
@@ -89,7 +112,7 @@ class LogRecord(Struct, gc=False, kw_only=True):
 
 
 class _Object(Struct):
-    pass
+    """Any object, its fields skipped."""
 
 
 class _Wrapped(Struct, gc=False):
@@ -101,12 +124,14 @@ class _Logs(Struct):
 
 
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_DETAILS = msgspec.json.Decoder(_Details)
 _OBJECT = msgspec.json.Decoder(_Object)
 _WRAPPED = msgspec.json.Decoder(_Wrapped)
 _FLAT = msgspec.json.Decoder(LogRecord)
 _LOGS = msgspec.json.Decoder(_Logs)
 _WRAPPED_ARRAY = msgspec.json.Decoder(list[_Wrapped])
 _FLAT_ARRAY = msgspec.json.Decoder(list[LogRecord])
+_FIELDS = {field.name: field.encode_name for field in msgspec.structs.fields(LogRecord) if not field.encode_name.startswith("\0")}
 
 
 class BadRecord(NamedTuple):
@@ -120,47 +145,36 @@ class BadRecord(NamedTuple):
         return f"<bad record {self.position}: {self.reason}>"
 
 
-class Delivery:
+class Decoded(NamedTuple):
     """A decoded delivery: every record it held is in `records`, in order, or in `bad`."""
 
-    __slots__ = ("_body", "_positions", "_spans", "bad", "records")
-
-    def __init__(self, body: bytes, records: list[LogRecord]) -> None:
-        self.records = records
-        self.bad: list[BadRecord] = []
-        self._body = body
-        self._positions: list[int] | None = None  # of `records` in the delivery; None: from 0, without a gap
-        self._spans: list[tuple[int, int]] | None = None  # where in the body; None: not looked for yet
+    records: list[LogRecord]
+    bad: list[BadRecord]
 
     def __repr__(self) -> str:
-        return f"<delivery of {len(self.records)} records, {len(self.bad)} bad>"
-
-    def position(self, index: int) -> int:
-        """Return the place in the delivery (from 0) of `records[index]`."""
-        return index if self._positions is None else self._positions[index]
-
-    def raw(self, index: int) -> bytes:
-        """Return the bytes of `records[index]` exactly as they came, for the rare one that must be parked after it was decoded."""
-        if self._spans is None:
-            self._spans = list(_values(self._body, _array_start(self._body) or 0))
-        start, end = self._spans[index]
-        return self._body[start:end]
+        return f"<{len(self.records)} records, {len(self.bad)} bad>"
 
 
-def decode_delivery(body: bytes) -> Delivery:
+def decode_delivery(body: bytes) -> Decoded:
     """Decode the (decompressed) body of a delivery; never raises. An empty one holds no records."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     if not body or body.isspace():
-        return Delivery(body, [])
+        return Decoded([], [])
     records = _whole(body)
-    return _apart(body) if records is None else Delivery(body, records)
+    if records is None:
+        return _apart(body)
+    origin = Origin(body)
+    for position, record in enumerate(records):
+        record.position = position
+        record.origin = origin
+    return Decoded(records, [])
 
 
 def _whole(body: bytes) -> list[LogRecord] | None:
     """Decode all records at once; None where one of them, or the shape, is out of the ordinary."""
     if len(body) > SECOND_LOOK_BYTES and body.count(b'"type"') > MAX_RECORDS:
         return None
-    for attempt in _AS_ARRAY if _opens(body, b"[") else _AS_OBJECTS:
+    for attempt in _IN_ARRAY if _opens(body, b"[") else _IN_LOGS if _LOGS_ARRAY.match(body) else _IN_LINES:
         try:
             return attempt(body)
         except _REFUSED:
@@ -168,77 +182,76 @@ def _whole(body: bytes) -> list[LogRecord] | None:
     return None
 
 
-_AS_ARRAY: tuple[Callable[[bytes], list[LogRecord]], ...] = (
-    lambda body: [one.data for one in _WRAPPED_ARRAY.decode(body)],
-    _FLAT_ARRAY.decode,
-)
-_AS_OBJECTS: tuple[Callable[[bytes], list[LogRecord]], ...] = (
-    lambda body: [one.data for one in _WRAPPED.decode_lines(body)],
-    lambda body: [one.data for one in _LOGS.decode(body).logs],
-    _FLAT.decode_lines,
-)
+_Attempts = tuple[Callable[[bytes], list[LogRecord]], ...]
+_IN_ARRAY: _Attempts = (lambda body: [one.data for one in _WRAPPED_ARRAY.decode(body)], _FLAT_ARRAY.decode)
+_IN_LOGS: _Attempts = (lambda body: [one.data for one in _LOGS.decode(body).logs],)
+_IN_LINES: _Attempts = (lambda body: [one.data for one in _WRAPPED.decode_lines(body)], _FLAT.decode_lines)
 
 
 # A delivery taken apart
 
 
-def _apart(body: bytes) -> Delivery:
-    """Try each record alone. What is no delivery at all (other encodings, a page of HTML) is one bad record, not one for each of its lines."""
-    delivery = Delivery(body, [])
-    positions: list[int] = []
+def _apart(body: bytes) -> Decoded:
+    """Try each record alone. What is no delivery at all (another encoding, a page of HTML) is one bad record, not one for each of its lines."""
     spans: list[tuple[int, int]] = []
-    in_array = _array_start(body) is not None
-    position = 0
-    for start, end in _pieces(body):
-        if position >= MAX_RECORDS:
-            rest = b"[" * in_array + body[start:]
-            delivery.bad.append(BadRecord(position, f"past the first {MAX_RECORDS} records of one delivery: the rest, not looked at", rest))
+    origin = Origin(body, spans)
+    records: list[LogRecord] = []
+    bad: list[BadRecord] = []
+    for position, (start, end) in enumerate(_pieces(body)):
+        if position == MAX_RECORDS:
+            rest = b"[" * (_array_start(body) is not None) + body[start:]
+            bad.append(BadRecord(position, f"what follows the first {MAX_RECORDS} records of a delivery, not looked at", rest))
             break
-        found = _one(body[start:end])
-        if isinstance(found, LogRecord):
-            delivery.records.append(found)
-            positions.append(position)
-            spans.append((start, end))
+        spans.append((start, end))
+        try:
+            record = _one(body[start:end])
+        except Unreadable as error:
+            bad.append(BadRecord(position, str(error), body[start:end]))
         else:
-            delivery.bad.append(BadRecord(position, found, body[start:end]))
-        position += 1
-    delivery._positions, delivery._spans = positions, spans
-    if not delivery.records and not _opens(body, b"[{"):
-        delivery.bad = [BadRecord(0, "not JSON", body)]
-    return delivery
+            record.position, record.origin = position, origin
+            records.append(record)
+    if not records and not _opens(body, b"[{"):
+        bad = [BadRecord(0, "not JSON", body)]
+    return Decoded(records, bad)
 
 
-def _one(piece: bytes) -> LogRecord | str:
-    """Decode one record, whatever wraps it; return the reason where it is bad."""
+def _one(piece: bytes) -> LogRecord:
+    """Decode one record, whatever wraps it; raise Unreadable with the reason where it is bad."""
     try:
         return _WRAPPED.decode(piece).data
     except _REFUSED:
         pass
     if len(piece) > SECOND_LOOK_BYTES:
-        return f"no log record as Auth0 writes them, and over {SECOND_LOOK_BYTES} bytes"
+        raise Unreadable(f"no log record as Auth0 writes them, and longer than {SECOND_LOOK_BYTES} bytes")
     try:
         value = _lenient(piece)
     except RecursionError:
-        return "nested too deeply"
+        raise Unreadable("nested too deeply") from None
     except ValueError:
-        return "not JSON"
+        raise Unreadable("not JSON") from None
+    return _unwrapped(value)
+
+
+def _unwrapped(value: Any) -> LogRecord:
     if isinstance(value, dict) and isinstance(value.get("detail"), dict):
         value = value["detail"]  # EventBridge
     if not isinstance(value, dict):
-        return "not an object"
+        raise Unreadable("not an object")
     data = value.get("data", value)
     if not isinstance(data, dict):
-        return "its data is not an object"
+        raise Unreadable("its data is not an object")
     code = data.get("type")
-    if not isinstance(code, str) or not code:
-        return "it has no type" if code in (None, "") else "its type is not text"
-    return LogRecord(**{name: data.get(key) for name, key in _FIELDS})
+    if code in (None, ""):
+        raise Unreadable("it has no type")
+    if not isinstance(code, str):
+        raise Unreadable("its type is not text")
+    return LogRecord(**{name: data.get(key) for name, key in _FIELDS.items()})
 
 
 def _lenient(text: bytes) -> Any:
     """Decode JSON as the standard library does: with half characters (JavaScript cuts emoji in two), NaN, and numbers of any size.
 
-    Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `user_id` in an id.
+    Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `events.user_id` in an id.
     """
     return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_integer)
 
@@ -247,8 +260,8 @@ def _integer(digits: str) -> float:
     return int(digits) if len(digits) < 400 else math.inf
 
 
-def _value(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Decode `raw` (or return it, if it is no longer raw); raise ValueError where it cannot be."""
+def _decoded(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Decode `raw` (or return it, if _lenient has done so); raise ValueError where it cannot be."""
     if not isinstance(raw, Raw):
         return raw
     text = memoryview(raw)
@@ -258,14 +271,11 @@ def _value(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
         return decoder.decode(text)
     except _REFUSED:
         if text.nbytes > SECOND_LOOK_BYTES:
-            raise ValueError from None
+            raise ValueError("too long for a second look") from None
     try:
         return _lenient(bytes(text))
     except RecursionError:
-        raise ValueError from None
-
-
-_FIELDS = [(field.name, field.encode_name) for field in msgspec.structs.fields(LogRecord)]
+        raise ValueError("nested too deeply") from None
 
 
 # Where the records are

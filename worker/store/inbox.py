@@ -45,7 +45,7 @@ WHERE inbox.id = claimed.id AND inbox.attempts = claimed.attempts AND inbox.stat
 """)
 
 _PARK = text("""
-UPDATE inbox SET state = 'parked', claimed_until = NULL, error = :error WHERE id = ANY(:ids) AND state = 'pending'
+UPDATE inbox SET state = 'parked', claimed_until = NULL, error = :error WHERE id = :id AND state = 'pending'
 """)
 
 _CLEAN = text("""
@@ -56,8 +56,8 @@ DELETE FROM inbox WHERE id IN (
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A claimed inbox row; `age` in seconds since it arrived."""
+class Claimed:
+    """A claimed delivery; `age` in seconds since it arrived."""
 
     id: int
     attempts: int
@@ -76,7 +76,7 @@ class Delivery:
             raise BadRecord("the stored body cannot be decompressed") from None
 
 
-def claim(connection: Connection, source: str, *, rows: int, size: int, lease: timedelta) -> list[Delivery]:
+def claim(connection: Connection, source: str, *, rows: int, size: int, lease: timedelta) -> list[Claimed]:
     """Claim the oldest pending deliveries of one source: at most `rows`, about `size` bytes, at least one.
 
     Those that failed twice already come last and one at a time. The caller commits at once: an attempt counts before
@@ -87,22 +87,22 @@ def claim(connection: Connection, source: str, *, rows: int, size: int, lease: t
     if not claimed:
         asked |= {"rows": 1, "least": ALONE_FROM - 1, "most": 32767}
         claimed = connection.execute(_CLAIM, asked).all()
-    return sorted((Delivery(*row) for row in claimed), key=lambda delivery: delivery.id)
+    return sorted((Claimed(*row) for row in claimed), key=lambda delivery: delivery.id)
 
 
-def done(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+def done(connection: Connection, deliveries: Sequence[Claimed]) -> None:
     """Mark deliveries as drained, except one that somebody else claimed meanwhile."""
     connection.execute(_DONE, _claims(deliveries))
 
 
-def release(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+def release(connection: Connection, deliveries: Sequence[Claimed]) -> None:
     """Give claimed deliveries back uncounted: what failed was not their bodies."""
     connection.execute(_RELEASE, _claims(deliveries))
 
 
-def park(connection: Connection, ids: Sequence[int], error: str) -> None:
-    """Set deliveries aside whole, with a reason that holds no personal data."""
-    connection.execute(_PARK, {"ids": list(ids), "error": error})
+def park(connection: Connection, delivery_id: int, error: str) -> None:
+    """Set a delivery aside whole, with a reason that holds no personal data."""
+    connection.execute(_PARK, {"id": delivery_id, "error": error})
 
 
 def clean(connection: Connection, retention: timedelta, *, rows: int = 2000) -> int:
@@ -110,5 +110,5 @@ def clean(connection: Connection, retention: timedelta, *, rows: int = 2000) -> 
     return connection.execute(_CLEAN, {"retention": retention, "rows": rows}).rowcount
 
 
-def _claims(deliveries: Sequence[Delivery]) -> dict[str, list[int]]:
+def _claims(deliveries: Sequence[Claimed]) -> dict[str, list[int]]:
     return {"ids": [delivery.id for delivery in deliveries], "attempts": [delivery.attempts for delivery in deliveries]}

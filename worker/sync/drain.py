@@ -1,19 +1,19 @@
 """Drain: deliveries become knowledge. Claims pending inbox rows, decodes them, merges each user's news, marks who must be looked at."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, OperationalError
 
-from worker.auth0.wire import Decoded, LogRecord, decode_delivery
-from worker.domain.events import interpret
+from worker.auth0 import wire
+from worker.domain.events import NOTHING, News, instant, interpret
 from worker.errors import BadRecord
 from worker.logs import get_logger
 from worker.store import inbox, notes, users
-from worker.store.inbox import Delivery
+from worker.store.inbox import Claimed
 from worker.store.users import UserNews
 
 # Each source is claimed by itself, so that a week of resumed log records holds up nothing else (P22).
@@ -40,6 +40,52 @@ class Knowledge:
     counted: Counter[str] = field(default_factory=Counter)
     parked: list[tuple[int, int, str, bytes]] = field(default_factory=list)
 
+    def learn(self, inbox_id: int, delivery: wire.Delivery, latest: datetime) -> None:
+        """Merge all that a delivery says (P6); nothing depends on the order. No date after `latest` is believed."""
+        self.park(inbox_id, delivery.bad)
+        for index in range(len(delivery.records)):
+            self.learn_record(inbox_id, delivery, index, latest)
+
+    def learn_record(self, inbox_id: int, delivery: wire.Delivery, index: int, latest: datetime) -> None:
+        """Merge what one record says."""
+        record = delivery.records[index]
+        meaning = interpret(record, latest)
+        self.counted["log_records"] += 1
+        if meaning is NOTHING:
+            return
+        for news in meaning.news:
+            self._hear(news)
+        if meaning.connection_gone:
+            self.connections_gone[meaning.connection_gone] = instant(record.date, latest)
+        if meaning.reconcile:
+            self.reconcile.add(meaning.reconcile)
+        if meaning.unknown:
+            self.counted[f"log_code_unknown:{record.type[:40]}"] += 1
+        if meaning.bad:
+            self.park(inbox_id, [delivery.as_bad(index, meaning.bad)])
+
+    def park(self, inbox_id: int, bad: Sequence[wire.BadRecord]) -> None:
+        """Set records aside with their reasons and their bytes."""
+        self.parked.extend((inbox_id, one.position, one.reason, one.raw) for one in bad)
+        self.counted["log_records_parked"] += len(bad)
+
+    def _hear(self, news: News) -> None:
+        held = self.news.get(news.user_id)
+        if held is None:
+            held = self.news[news.user_id] = UserNews(news.user_id, creates=False)
+        held.strong |= news.strong
+        held.creates |= news.creates
+        held.deletion_announced |= news.deletion
+        date = news.date
+        if date is None:
+            return
+        if held.newest is None or date > held.newest:
+            held.newest = date
+        if news.login and (held.login_seen_at is None or date > held.login_seen_at):
+            held.login_seen_at = date
+        if news.severed and (held.deletion_seen_at is None or date > held.deletion_seen_at):
+            held.deletion_seen_at = date
+
 
 def drain(engine: Engine, source: str, *, go_on: Callable[[], bool]) -> int:
     """Drain one source until nothing is pending or `go_on` says stop; return how many deliveries were drained."""
@@ -58,29 +104,28 @@ def drain(engine: Engine, source: str, *, go_on: Callable[[], bool]) -> int:
     return drained
 
 
-def _drain_batch(engine: Engine, source: str, claimed: Sequence[Delivery]) -> None:
-    started = datetime.now(UTC)
-    hopeless = [delivery.id for delivery in claimed if delivery.attempts >= inbox.PARKED_AT]
-    if hopeless:
-        _park(engine, hopeless, f"given up after {inbox.PARKED_AT - 1} attempts, each of which ended its process")
+def _drain_batch(engine: Engine, source: str, claimed: Sequence[Claimed]) -> None:
+    now = datetime.now(UTC)
     readable = []
     for delivery in claimed:
-        if delivery.id in hopeless:
-            continue
         try:
-            readable.append((delivery, decode_delivery(delivery.content())))
+            if delivery.attempts >= inbox.PARKED_AT:
+                raise BadRecord(f"given up after {inbox.PARKED_AT - 1} attempts, each of which ended its process")
+            readable.append((delivery, wire.decode_delivery(delivery.content())))
         except BadRecord as error:
-            _park(engine, [delivery.id], str(error))
+            _park(engine, delivery, str(error))
     if readable:
-        _apply(engine, source, readable, started)
+        _apply(engine, source, readable, now)
 
 
-def _apply(engine: Engine, source: str, readable: Sequence[tuple[Delivery, Decoded]], now: datetime) -> None:
+def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.Delivery]], now: datetime) -> None:
     """Write what the deliveries say in one transaction; where PostgreSQL refuses a value, find whose it is."""
-    knowledge = gather(((delivery.id, decoded) for delivery, decoded in readable), horizon=now + HORIZON)
+    known = Knowledge()
+    for delivery, decoded in readable:
+        known.learn(delivery.id, decoded, now + HORIZON)
     deliveries = [delivery for delivery, _ in readable]
     try:
-        _write(engine, source, knowledge, deliveries)
+        _write(engine, source, known, deliveries)
     except DataError:
         if len(readable) == 1:
             _apply_one_by_one(engine, source, *readable[0], now)
@@ -93,71 +138,31 @@ def _apply(engine: Engine, source: str, readable: Sequence[tuple[Delivery, Decod
         "drained",
         source=source,
         deliveries=len(deliveries),
-        records=knowledge.counted["log_records"],
-        users=len(knowledge.news),
-        parked=len(knowledge.parked),
+        first=deliveries[0].id,
+        last=deliveries[-1].id,
+        records=known.counted["log_records"],
+        users=len(known.news),
+        parked=len(known.parked),
         oldest_s=round(max(delivery.age for delivery in deliveries), 3),
         seconds=round((datetime.now(UTC) - now).total_seconds(), 3),
     )
 
 
-def _apply_one_by_one(engine: Engine, source: str, delivery: Delivery, decoded: Decoded, now: datetime) -> None:
+def _apply_one_by_one(engine: Engine, source: str, delivery: Claimed, decoded: wire.Delivery, now: datetime) -> None:
     """Apply each record by itself and park those that PostgreSQL refuses, so that their neighbours count."""
-    parked = [(delivery.id, bad.position, bad.reason, bad.raw) for bad in decoded.bad]
-    for record in decoded.records:
-        alone = gather([(delivery.id, Decoded([record], []))], horizon=now + HORIZON)
+    rest = Knowledge()
+    rest.park(delivery.id, decoded.bad)
+    for index in range(len(decoded.records)):
+        alone = Knowledge()
+        alone.learn_record(delivery.id, decoded, index, now + HORIZON)
         try:
             _write(engine, source, alone, [])
         except DataError:
-            parked.append((delivery.id, record.position, "PostgreSQL cannot hold a value of this record", record.raw()))
-    rest = Knowledge(parked=parked, counted=Counter(log_records_parked=len(parked)))
+            rest.park(delivery.id, [decoded.as_bad(index, "PostgreSQL cannot hold a value of this record")])
     _write(engine, source, rest, [delivery])
 
 
-def gather(decoded: Iterable[tuple[int, Decoded]], *, horizon: datetime) -> Knowledge:
-    """Merge what records say by user (P6); nothing here depends on their order.
-
-    `decoded` pairs an inbox id with its decoded delivery; `horizon` is the latest date that is believed.
-    """
-    known = Knowledge()
-    for inbox_id, delivery in decoded:
-        known.parked.extend((inbox_id, bad.position, bad.reason, bad.raw) for bad in delivery.bad)
-        known.counted["log_records"] += len(delivery.records)
-        known.counted["log_records_parked"] += len(delivery.bad)
-        for record in delivery.records:
-            _learn(known, record, horizon)
-    return known
-
-
-def _learn(known: Knowledge, record: LogRecord, horizon: datetime) -> None:
-    meaning = interpret(record)
-    for news in meaning.news:
-        date = news.date
-        strong = news.strong
-        if date is None or date > horizon:
-            # Without a believable date no search could ever show that the news has been seen.
-            date, strong = None, True
-        held = known.news.get(news.user_id)
-        if held is None:
-            held = known.news[news.user_id] = UserNews(news.user_id, creates=False)
-        held.strong |= strong
-        held.creates |= news.creates
-        held.deletion_announced |= news.deletion
-        if date is not None:
-            held.newest = max(held.newest or date, date)
-            if news.login:
-                held.login_seen_at = max(held.login_seen_at or date, date)
-            if news.severed:
-                held.deletion_seen_at = max(held.deletion_seen_at or date, date)
-    if meaning.connection_gone:
-        known.connections_gone[meaning.connection_gone] = record.date
-    if meaning.reconcile:
-        known.reconcile.add(meaning.reconcile)
-    if meaning.unknown:
-        known.counted[f"log_code_unknown:{record.type[:40]}"] += 1
-
-
-def _write(engine: Engine, source: str, known: Knowledge, deliveries: Sequence[Delivery]) -> None:
+def _write(engine: Engine, source: str, known: Knowledge, deliveries: Sequence[Claimed]) -> None:
     with engine.begin() as connection:
         users.mark(connection, known.news.values())
         for name, date in sorted(known.connections_gone.items()):
@@ -171,14 +176,14 @@ def _write(engine: Engine, source: str, known: Knowledge, deliveries: Sequence[D
         inbox.done(connection, deliveries)
 
 
-def _park(engine: Engine, ids: Sequence[int], reason: str) -> None:
+def _park(engine: Engine, delivery: Claimed, reason: str) -> None:
     with engine.begin() as connection:
-        inbox.park(connection, ids, reason)
-        notes.count(connection, {"deliveries_parked": len(ids)})
-    log.error("parked deliveries", ids=list(ids), reason=reason)
+        inbox.park(connection, delivery.id, reason)
+        notes.count(connection, {"deliveries_parked": 1})
+    log.error("parked a delivery", id=delivery.id, reason=reason)
 
 
-def _give_back(engine: Engine, claimed: Sequence[Delivery]) -> None:
+def _give_back(engine: Engine, claimed: Sequence[Claimed]) -> None:
     """Release a claim that PostgreSQL's absence ended; while it stays away, the claim ends by its time."""
     try:
         with engine.begin() as connection:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Engine
 
 from worker.auth0.client import Tenant
-from worker.auth0.pace import Budget
+from worker.auth0.pace import Budget, Priority
 from worker.domain.users import Profile, Tolerances, on_search, on_strong
 from worker.errors import Permanent, Refused, TenantDown, Throttled
 from worker.logs import fingerprint, get_logger
@@ -16,7 +17,7 @@ from worker.store import notes, users
 from worker.store.users import Claim
 from worker.sync import answers
 
-GROUP = "read_users"
+GROUP: Final = "read_users"
 # Longer than the HTTP timeout by far: a holder that comes back later finds the row's version moved (P9).
 LEASE = timedelta(seconds=60)
 # At most so many strong reads under one lease: each takes a round trip, and the lease must outlast them all.
@@ -68,16 +69,16 @@ class Refresh:
 
     def _round(self, totals: dict[str, int]) -> float | None:
         """Do one claim's worth of work; return seconds to wait before the next, None where nothing is open."""
-        level = self.budget.look(GROUP)
-        if level.paused_for > 0:
-            return level.paused_for
+        look = self.budget.look(GROUP)
+        if look.paused > 0:
+            return look.paused
         page_size = self.tenant.page_size
         with self.engine.connect() as connection:
-            backlog = users.backlog(connection, most=max(page_size, int(level.available)) + 1)
+            backlog = users.backlog(connection, most=max(page_size, int(look.level)) + 1)
         if not backlog.open:
             return None
-        if backlog.open <= level.available:
-            return self._read_strongly("any", min(int(level.available), STRONG_AT_ONCE), totals)
+        if backlog.open <= look.level:
+            return self._read_strongly("any", min(int(look.level), STRONG_AT_ONCE), totals)
         full = backlog.weak_due >= page_size or backlog.weak_age >= PAGE_LINGER
         if backlog.weak_due and full and not (backlog.strong_due and totals["pages"] > totals["strong"]):
             return self._read_page(totals)
@@ -141,7 +142,7 @@ class Refresh:
         with self.engine.begin() as connection:
             return users.claim(connection, kind, rows=rows, lease=LEASE)
 
-    def _spend(self, priority: str, claims: Sequence[Claim]) -> float | None:
+    def _spend(self, priority: Priority, claims: Sequence[Claim]) -> float | None:
         """Take a token for one call, or give the claims back and return the seconds until there may be one."""
         grant = self.budget.take(GROUP, priority)
         if grant.granted:
