@@ -81,8 +81,8 @@ class LogRecord(Struct, gc=False, kw_only=True):
     references: Raw = _ABSENT
     raw_details: Raw = msgspec.field(default=_ABSENT, name="details")
     # Ours, not Auth0's, and always set after decoding, whatever a body holds under these names.
-    position: int = msgspec.field(default=0, name="\0position")  # in the delivery, from 0; bad records count
-    origin: Any = msgspec.field(default=None, name="\0origin")
+    position: int = msgspec.field(default=0, name="(position)")  # in the delivery, from 0; bad records count
+    origin: Any = msgspec.field(default=None, name="(origin)")
 
     def __repr__(self) -> str:
         return f"<log record {self.position}>"  # the rest is personal
@@ -123,15 +123,24 @@ class _Logs(Struct):
     logs: list[_Wrapped]
 
 
+class _Elsewhere(Struct):
+    logs: Raw
+
+
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _DETAILS = msgspec.json.Decoder(_Details)
 _OBJECT = msgspec.json.Decoder(_Object)
 _WRAPPED = msgspec.json.Decoder(_Wrapped)
 _FLAT = msgspec.json.Decoder(LogRecord)
 _LOGS = msgspec.json.Decoder(_Logs)
+_ELSEWHERE = msgspec.json.Decoder(_Elsewhere)
 _WRAPPED_ARRAY = msgspec.json.Decoder(list[_Wrapped])
 _FLAT_ARRAY = msgspec.json.Decoder(list[LogRecord])
-_FIELDS = {field.name: field.encode_name for field in msgspec.structs.fields(LogRecord) if not field.encode_name.startswith("\0")}
+_FIELDS = {
+    field.name: field.encode_name
+    for field in msgspec.structs.fields(LogRecord)
+    if not field.encode_name.startswith("(")
+}
 
 
 class BadRecord(NamedTuple):
@@ -185,7 +194,7 @@ def _whole(body: bytes) -> list[LogRecord] | None:
 _Attempts = tuple[Callable[[bytes], list[LogRecord]], ...]
 _IN_ARRAY: _Attempts = (lambda body: [one.data for one in _WRAPPED_ARRAY.decode(body)], _FLAT_ARRAY.decode)
 _IN_LOGS: _Attempts = (lambda body: [one.data for one in _LOGS.decode(body).logs],)
-_IN_LINES: _Attempts = (lambda body: [one.data for one in _WRAPPED.decode_lines(body)], _FLAT.decode_lines)
+_IN_LINES: _Attempts = (lambda body: [one.data for one in _WRAPPED.decode_lines(body)], _FLAT.decode_lines, *_IN_LOGS)
 
 
 # A delivery taken apart
@@ -200,7 +209,9 @@ def _apart(body: bytes) -> Decoded:
     for position, (start, end) in enumerate(_pieces(body)):
         if position == MAX_RECORDS:
             rest = b"[" * (_array_start(body) is not None) + body[start:]
-            bad.append(BadRecord(position, f"what follows the first {MAX_RECORDS} records of a delivery, not looked at", rest))
+            bad.append(
+                BadRecord(position, f"what follows the first {MAX_RECORDS} records of a delivery, not looked at", rest)
+            )
             break
         spans.append((start, end))
         try:
@@ -245,7 +256,8 @@ def _unwrapped(value: Any) -> LogRecord:
         raise Unreadable("it has no type")
     if not isinstance(code, str):
         raise Unreadable("its type is not text")
-    return LogRecord(**{name: data.get(key) for name, key in _FIELDS.items()})
+    fields: dict[str, Any] = {name: data.get(key) for name, key in _FIELDS.items()}
+    return LogRecord(**fields)
 
 
 def _lenient(text: bytes) -> Any:
@@ -280,6 +292,7 @@ def _decoded(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
 
 # Where the records are
 
+_INK = re.compile(rb"\S")
 _LINE = re.compile(rb"[^\s][^\n]*")
 # Everything up to and including the next run of brackets outside strings. Possessive, and matched from where the last one ended, so that
 # 16 MiB of anything take linear time.
@@ -290,16 +303,21 @@ _RECORD_START = re.compile(rb',\s*(?=\{\s*"log_id"\s*:)')
 
 
 def _opens(body: bytes, brackets: bytes) -> bool:
-    first = _LINE.search(body)
-    return first is not None and body[first.start()] in brackets
+    first = _INK.search(body)
+    return first is not None and first[0] in brackets
 
 
 def _array_start(body: bytes) -> int | None:
-    """Return where the elements begin if `body` is an array of records or `{"logs": […]}`, whole or not."""
+    """Return where the elements begin if `body` is an array of records or `{"logs": […]}`, whole or not; None for anything else."""
     if _opens(body, b"["):
         return body.index(b"[") + 1
-    logs = _LOGS_ARRAY.match(body)
-    return logs.end() if logs else None
+    if first := _LOGS_ARRAY.match(body):
+        return first.end()
+    try:
+        logs = bytes(_ELSEWHERE.decode(body).logs)  # the object is whole, its `logs` not its first field
+    except _REFUSED:
+        return None
+    return body.index(logs) + 1 if logs.startswith(b"[") else None
 
 
 def _pieces(body: bytes) -> Iterator[tuple[int, int]]:

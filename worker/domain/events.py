@@ -39,6 +39,10 @@ class LogRecord(Protocol):
         """The connection's name."""
 
     @property
+    def connection_id(self) -> object:
+        """The connection's id."""
+
+    @property
     def strategy(self) -> object:
         """The connection's kind, which is also the first part of its users' ids."""
 
@@ -47,7 +51,7 @@ class LogRecord(Protocol):
         """The decoded details; raises Unreadable where their bytes cannot be decoded."""
 
 
-class Unreadable(ValueError):
+class Unreadable(ValueError):  # noqa: N818 - it reads as the error tree does
     """A record that cannot be understood. The text is the reason, shown to the operator: it holds no personal data."""
 
 
@@ -71,7 +75,7 @@ class Meaning(NamedTuple):
 
     news: tuple[News, ...] = ()
     reconcile: str | None = None  # the copy must be compared with the tenant, and why
-    connection_gone: str | None = None  # the id of a deleted connection: its users went with it
+    connection_gone: str | None = None  # the name (else the id) of a deleted connection: its users went with it
     unknown: bool = False  # a code this table does not list: counted, never an error
     bad: str | None = None  # to be parked, and why
 
@@ -103,7 +107,9 @@ def interpret(record: LogRecord, latest: datetime = _LATEST) -> Meaning:
     except Unreadable as error:
         return Meaning(bad=str(error))
     if date is None and meaning.news:
-        return meaning._replace(news=tuple(news._replace(strong=True) for news in meaning.news), bad="the record's date is no date")
+        return meaning._replace(
+            news=tuple(news._replace(strong=True) for news in meaning.news), bad="the record's date is no date"
+        )
     return meaning
 
 
@@ -144,7 +150,9 @@ def user_id(value: object) -> str | None:
         try:
             size = len(value.encode())
         except UnicodeEncodeError:
-            raise Unreadable("a user's id holds half a character (a lone surrogate, or bytes that are no UTF-8)") from None
+            raise Unreadable(
+                "a user's id holds half a character (a lone surrogate, or bytes that are no UTF-8)"
+            ) from None
     if size > MAX_USER_ID_BYTES:
         raise Unreadable(f"a user's id is longer than {MAX_USER_ID_BYTES} bytes")
     if "\0" in value:
@@ -154,7 +162,13 @@ def user_id(value: object) -> str | None:
 
 def identity_id(provider: object, identity: object) -> str | None:
     """Return the id a user has, had or will have when this identity stands alone. `identity` is text or an integer."""
-    if not isinstance(provider, str) or not provider or isinstance(identity, bool) or not isinstance(identity, str | int) or identity == "":
+    if (
+        not isinstance(provider, str)
+        or not provider
+        or isinstance(identity, bool)
+        or not isinstance(identity, str | int)
+        or identity == ""
+    ):
         return None
     text = str(identity)
     return user_id(text if text.startswith(provider + "|") else f"{provider}|{text}")
@@ -194,7 +208,7 @@ def _login(record: LogRecord, date: datetime | None) -> Meaning:
 
 
 def _exchange(record: LogRecord, date: datetime | None) -> Meaning:
-    """A login without a page: whoever has no user's id is a machine."""
+    """Read a login without a page: whoever has no user's id is a machine."""
     subject = user_id(record.user_id)
     return Meaning((News(subject, date, True),)) if subject else NOTHING
 
@@ -235,7 +249,7 @@ def _import(record: LogRecord, _date: datetime | None) -> Meaning:
 
 
 def _scim(record: LogRecord, date: datetime | None) -> Meaning:
-    """A SCIM write: its path or answer may hold a user's id; where it does not, only a comparison finds the user."""
+    """Read a SCIM write: its path or answer may hold a user's id; where it does not, only a comparison finds the user."""
     details = record.details
     method = _at(details, "request", "method")
     method = method.upper() if isinstance(method, str) else ""
@@ -256,8 +270,11 @@ _USER_PATH = re.compile(r"/users/(?P<id>[^/]+)(?:/(?P<part>[^/]+))?(?P<rest>/.*)
 _PATH = re.compile(r"(?:https?://[^/]+)?/api/v2(/[^?#]*)")
 # Parts of a user that are not in its profile. What is not listed here, unlisted newer parts included, is worth a look.
 _NOT_PROFILE = frozenset(
-    "roles permissions organizations sessions refresh-tokens revoke-access logs groups effective-roles effective-permissions"
-    " federated-connections-tokensets risk-assessments recovery-code-regeneration credentials clients".split()
+    {
+        *("roles", "permissions", "effective-roles", "effective-permissions", "organizations", "groups"),
+        *("sessions", "refresh-tokens", "revoke-access", "federated-connections-tokensets"),
+        *("logs", "risk-assessments", "recovery-code-regeneration"),
+    }
 )
 
 
@@ -280,13 +297,15 @@ def _api_write(record: LogRecord, date: datetime | None) -> Meaning:
     user = _USER_PATH.fullmatch(path)
     if user:
         return _user_write(method, user, details, date)
-    return _other_write(method, path)
+    return _other_write(method, path, record)
 
 
-def _other_write(method: str, path: str) -> Meaning:
-    """Everything but users: connections hold users, and imports make them; the rest is nobody's business."""
+def _other_write(method: str, path: str, record: LogRecord) -> Meaning:
+    """Read everything but users: connections hold users, and imports make them; the rest is nobody's business."""
     if method == "DELETE" and (gone := re.fullmatch(r"/connections/([^/]+)", path)):
-        return Meaning(reconcile="a connection was deleted, and its users with it", connection_gone=_decoded(gone[1]))
+        # Profiles know their connections by name, the path by id; the record's own connection is the actor's unless the ids agree.
+        name = record.connection if record.connection_id == gone[1] and isinstance(record.connection, str) else ""
+        return Meaning(reconcile="a connection was deleted, and its users with it", connection_gone=name or gone[1])
     if method == "DELETE" and re.fullmatch(r"/connections/[^/]+/users", path):
         return Meaning(reconcile="a user was deleted by e-mail")  # an e-mail is not a key: it may be several users'
     if path == "/jobs/users-imports":
@@ -335,7 +354,11 @@ def _linked(primary: str, details: object, date: datetime | None) -> Meaning:
     named = {identity_id(_at(body, "provider"), _at(body, "user_id"))} - {None}
     if not named:
         answer = _at(details, "response", "body")
-        named = {identity_id(_at(one, "provider"), _at(one, "user_id")) for one in answer} - {None} if isinstance(answer, list) else named
+        named = (
+            {identity_id(_at(one, "provider"), _at(one, "user_id")) for one in answer} - {None}
+            if isinstance(answer, list)
+            else named
+        )
     secondaries = sorted(one for one in named if one and one != primary)
     news = (_severed(primary, date), *(_gone(secondary, date) for secondary in secondaries))
     return Meaning(news, None if secondaries else "a link does not say whom it linked")
@@ -381,29 +404,71 @@ _KINDS: tuple[tuple[Rule, str], ...] = (
     (_import, "sui fui directory_sync_completed directory_sync_failed"),
     (_nothing, "fapi fscim mgmt_api_read directory_sync_started"),
     # Attack protection's blocks: not the `blocked` attribute of the profile.
-    (_nothing, "limit_wc limit_mu limit_sul limit_phone limit_delegation limit_ui ublkdu pwd_leak signup_pwd_leak reset_pwd_leak pla"),
+    (
+        _nothing,
+        "limit_wc limit_mu limit_sul limit_phone limit_delegation limit_ui ublkdu pwd_leak signup_pwd_leak reset_pwd_leak pla",
+    ),
     # Organizations are not in the profile.
     (_nothing, "organization_member_added"),
     # Warnings for people.
-    (_nothing, "w wn wum api_limit api_limit_warning appi elevated_rate_limit depnote acls_summary acul_sdk_notice resource_cleanup"),
+    (
+        _nothing,
+        "w wn wum api_limit api_limit_warning appi elevated_rate_limit depnote acls_summary acul_sdk_notice resource_cleanup",
+    ),
     # What failed, changed nothing.
-    (_nothing, "fc fce fco fcp fcph fcpn fcpr fcpro fcu fd fdeac fdeaz fdecc fdeleacft fdelsa fdu feacft feccft fecte fede fepotpft ferrt"),
-    (_nothing, "fertft feta fi flo fn fpar fpurh fs fsa fv fvr ciba_exchange_failed ciba_start_failed idjag_exchange_failed"),
-    (_nothing, "jwt_bearer_exchange_failed failed_on_behalf_of_token_exchange passkey_challenge_failed federated_logout_failed"),
-    (_nothing, "connected_accounts_connection_failed connected_accounts_delete_failed my_account_authentication_method_failed"),
-    (_nothing, "oidc_backchannel_logout_failed universal_logout_failed rich_consents_access_error actions_execution_failed"),
-    (_nothing, "flows_execution_failed forms_submission_failed custom_domain_verification_failed custom_domains_verification_failed"),
+    (
+        _nothing,
+        "fc fce fco fcp fcph fcpn fcpr fcpro fcu fd fdeac fdeaz fdecc fdeleacft fdelsa fdu feacft feccft fecte fede fepotpft ferrt",
+    ),
+    (
+        _nothing,
+        "fertft feta fi flo fn fpar fpurh fs fsa fv fvr ciba_exchange_failed ciba_start_failed idjag_exchange_failed",
+    ),
+    (
+        _nothing,
+        "jwt_bearer_exchange_failed failed_on_behalf_of_token_exchange passkey_challenge_failed federated_logout_failed",
+    ),
+    (
+        _nothing,
+        "connected_accounts_connection_failed connected_accounts_delete_failed my_account_authentication_method_failed",
+    ),
+    (
+        _nothing,
+        "oidc_backchannel_logout_failed universal_logout_failed rich_consents_access_error actions_execution_failed",
+    ),
+    (
+        _nothing,
+        "flows_execution_failed forms_submission_failed custom_domain_verification_failed custom_domains_verification_failed",
+    ),
     # On the way to a login, or out.
-    (_nothing, "cls cs scv slo ciba_start_succeeded passkey_challenge_started flows_execution_completed forms_submission_succeeded"),
+    (
+        _nothing,
+        "cls cs scv slo ciba_start_succeeded passkey_challenge_started flows_execution_completed forms_submission_succeeded",
+    ),
     (_nothing, "oidc_backchannel_logout_succeeded universal_logout_succeeded"),
     # Second factors in use.
-    (_nothing, "gd_auth_fail_email_verification gd_auth_failed gd_auth_rejected gd_auth_succeed gd_module_switch gd_otp_rate_limit_exceed"),
-    (_nothing, "gd_recovery_failed gd_recovery_rate_limit_exceed gd_recovery_succeed gd_send_email gd_send_email_verification"),
-    (_nothing, "gd_send_email_verification_failure gd_send_pn gd_send_pn_failure gd_send_sms gd_send_sms_failure gd_send_voice"),
-    (_nothing, "gd_send_voice_failure gd_start_auth gd_start_enroll gd_start_enroll_failed gd_tenant_update gd_update_device_account"),
+    (
+        _nothing,
+        "gd_auth_fail_email_verification gd_auth_failed gd_auth_rejected gd_auth_succeed gd_module_switch gd_otp_rate_limit_exceed",
+    ),
+    (
+        _nothing,
+        "gd_recovery_failed gd_recovery_rate_limit_exceed gd_recovery_succeed gd_send_email gd_send_email_verification",
+    ),
+    (
+        _nothing,
+        "gd_send_email_verification_failure gd_send_pn gd_send_pn_failure gd_send_sms gd_send_sms_failure gd_send_voice",
+    ),
+    (
+        _nothing,
+        "gd_send_voice_failure gd_start_auth gd_start_enroll gd_start_enroll_failed gd_tenant_update gd_update_device_account",
+    ),
     (_nothing, "gd_webauthn_challenge_failed gd_webauthn_enrollment_failed"),
     # The tenant's own machinery; the last line is from older tenants.
-    (_nothing, "kms_key_management_failure kms_key_management_success kms_key_state_changed ss_sso_failure ss_sso_info ss_sso_success"),
+    (
+        _nothing,
+        "kms_key_management_failure kms_key_management_success kms_key_state_changed ss_sso_failure ss_sso_info ss_sso_success",
+    ),
     (_nothing, "admin_update_launch coff con sys_os_update_end sys_os_update_start sys_update_end sys_update_start"),
 )
 TABLE: dict[str, Rule] = {code: rule for rule, codes in _KINDS for code in codes.split()}
