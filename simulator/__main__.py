@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+
 from simulator.rate_limits import PLANS
 from simulator.server import Ports, serve
 from simulator.tenant import Tenant
@@ -68,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         served = serve(
             tenant, data, ports, _announce, log_level=asked.log_level, exit_with_parent=asked.exit_with_parent
         )
-        asyncio.run(served)
+        with asyncio.Runner(loop_factory=uvicorn.Config(app="").get_loop_factory()) as runner:
+            runner.run(served)
     return 0
 
 

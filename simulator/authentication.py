@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -77,12 +78,25 @@ class TokenEndpoint:
 
 
 async def _parameters(request: Request) -> dict[str, Any]:
-    """A form or JSON; the client may be named in an Authorization header instead."""
+    """Read a form or JSON; the client may be named in an Authorization header instead."""
     raw = await request.body()
     if "json" in request.headers.get("content-type", ""):
         try:
             asked = msgspec.json.decode(raw)
         except msgspec.DecodeError:
             asked = {}
-        return asked if isinstance(asked, dict) else {}
-    return dict(parse_qsl(raw.decode("utf-8", "replace")))
+        parameters = asked if isinstance(asked, dict) else {}
+    else:
+        parameters = dict(parse_qsl(raw.decode("utf-8", "replace")))
+    return {**parameters, **_basic_credentials(request.headers.get("authorization", ""))}
+
+
+def _basic_credentials(authorization: str) -> dict[str, str]:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return {}
+    try:
+        client_id, _, secret = base64.b64decode(encoded).decode().partition(":")
+    except ValueError:
+        return {}
+    return {"client_id": unquote(client_id), "client_secret": unquote(secret)}

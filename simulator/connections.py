@@ -1,8 +1,10 @@
 """The connections people come through, and what a user id looks like in each."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from simulator.errors import ApiError
 from simulator.users import Identity
 
 
@@ -57,12 +59,39 @@ CONNECTIONS: dict[str, Connection] = {
 }
 
 
-def pick(rng: random.Random) -> Connection:
-    """A connection, as often as people use it."""
-    choices = list(CONNECTIONS.values())
-    return rng.choices(choices, [c.share for c in choices])[0]
+class Connections:
+    """The connections that a tenant still has."""
+
+    def __init__(self) -> None:
+        self._open = dict(CONNECTIONS)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._open.values())
+
+    def named(self, name: str) -> Connection:
+        """ApiError 400 when there is none."""
+        if name not in self._open:
+            raise ApiError(400, "The connection does not exist.", "inexistent_connection")
+        return self._open[name]
+
+    def with_id(self, connection_id: str) -> Connection:
+        """ApiError 404 when there is none."""
+        found = next((c for c in self if c.id == connection_id), None)
+        if found is None:
+            raise ApiError(404, "The connection does not exist", "inexistent_connection")
+        return found
+
+    def pick(self, rng: random.Random) -> Connection:
+        """Choose a connection, each as often as people use it."""
+        choices = list(self)
+        if not choices:
+            raise ApiError(400, "The tenant has no connection left.")
+        return rng.choices(choices, [c.share for c in choices])[0]
+
+    def remove(self, connection: Connection) -> None:
+        del self._open[connection.name]
 
 
 def of_identity(identity: Identity) -> Connection:
-    """The connection an identity came through; the database one when it is of none of ours."""
+    """Name the connection an identity came through; the database one when it is of none of ours."""
     return CONNECTIONS.get(identity.connection, CONNECTIONS[DATABASE])

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulator.errors import ApiError
-from simulator.live import Live
+from simulator.live import Live, weights_with
 from simulator.people import People
 from simulator.tenant import Tenant
+from simulator.users import User
 
 _BREATH = 100
 """Acts between two turns of the event loop, so that the tenant answers while people are busy."""
@@ -41,7 +42,9 @@ class Control:
             ("POST", "/_sim/people/burst", self.burst),
             ("POST", "/_sim/people/act", self.act),
             ("POST", "/_sim/people/live", self.live),
+            ("POST", "/_sim/people/import", self.import_users),
             ("POST", "/_sim/users/load", self.load),
+            ("POST", "/_sim/connections/delete", self.delete_connection),
             ("GET", "/_sim/truth", self.truth),
             ("GET", "/_sim/stats", self.stats),
             ("POST", "/_sim/stats/reset", self.reset_stats),
@@ -103,19 +106,29 @@ class Control:
         if act is None:
             raise ApiError(400, f"act is one of {', '.join(sorted(self._people.acts))}")
         user_id = asked.get("user_id") or next(iter(self._tenant.users.sample(self._tenant.rng, 1)), "")
-        act(user_id, asked, self._tenant.rng)
-        return {"user_id": user_id, "act": asked["act"]}
+        done = act(user_id, asked, self._tenant.rng)
+        return {"user_id": done.user_id if isinstance(done, User) else user_id, "act": asked["act"]}
 
     async def live(self, asked: dict[str, Any]) -> Any:
         """`{actions, seed, weights?}`: a random mix of everything → `{acts: counts, refused: counts}`."""
-        rng = random.Random(asked.get("seed", 1))
+        rng, weights = random.Random(asked.get("seed", 1)), weights_with(asked.get("weights"))
         done: Counter[str] = Counter()
         refused: Counter[str] = Counter()
         for number in range(int(asked["actions"])):
             await _breathe(number)
-            act, carried_out = self._live.step(rng, asked.get("weights"))
+            act, carried_out = self._live.step(rng, weights)
             (done if carried_out else refused)[act] += 1
         return {"acts": done, "refused": refused}
+
+    async def import_users(self, asked: dict[str, Any]) -> Any:
+        """`{count}`: a bulk import, of which the log names nobody → `{user_ids}`."""
+        return {
+            "user_ids": [u.user_id for u in self._people.import_users(self._tenant.rng, int(asked.get("count", 1)))]
+        }
+
+    async def delete_connection(self, asked: dict[str, Any]) -> Any:
+        """Delete `{connection}` and all its users → `{deleted}`."""
+        return {"deleted": self._people.delete_connection(asked["connection"])}
 
     async def load(self, asked: dict[str, Any]) -> Any:
         """`{count}`: users that were always there, without logs."""
@@ -144,7 +157,7 @@ class Control:
         return {"streams": [{**s.as_dict(), "pending": s.left, "errors": list(s.errors)} for s in self._tenant.streams]}
 
     async def pause(self, asked: dict[str, Any]) -> Any:
-        return self._set_status(asked, "paused")
+        return self._set_status(asked, str(asked.get("status", "paused")))
 
     async def resume(self, asked: dict[str, Any]) -> Any:
         return self._set_status(asked, "active")
@@ -160,7 +173,7 @@ class Control:
         return {"pending": await self._tenant.streams.drain(float(asked.get("seconds", 30)))}
 
     async def set_pace(self, asked: dict[str, Any]) -> Any:
-        """Any of Pace's fields: batch, linger, retry_delay, cycle_delay, timeout, pause_after …"""
+        """Set any of Pace's fields: batch, linger, retry_delay, cycle_delay, timeout, pause_after."""
         self._tenant.streams.pace = msgspec.convert(
             {**asdict(self._tenant.streams.pace), **asked}, type(self._tenant.streams.pace)
         )
@@ -170,7 +183,7 @@ class Control:
         return {"faults": self._tenant.faults.as_list()}
 
     async def set_faults(self, asked: Any) -> Any:
-        """A list of faults (or `{faults: [...]}`), in place of those that were set."""
+        """Set a list of faults (or `{faults: [...]}`) in place of those that were set."""
         self._tenant.faults.set(asked["faults"] if isinstance(asked, dict) else asked)
         return {"faults": self._tenant.faults.as_list()}
 
@@ -180,12 +193,21 @@ class Control:
 
     async def limits(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
         tenant = self._tenant
-        rest = {"index_lag": tenant.index.lag, "log_skew": tenant.logs.skew}
-        return {**tenant.limits.as_dict(), **asdict(tenant.search), **rest}
+        return {
+            **tenant.limits.as_dict(),
+            "per_page_max": tenant.search.per_page_max,
+            "q_max": tenant.search.q_max,
+            "search_timeout_probability": tenant.search.timeout_probability,
+            "index_lag": tenant.index.lag,
+            "log_skew": tenant.logs.skew,
+        }
 
     async def set_limits(self, asked: dict[str, Any]) -> Any:
-        """`plan` or `groups: {name: [burst, per_second]}`; `per_page_max`, `q_max`, `search_timeout_probability`, `index_lag`, `log_skew`."""
+        """`plan` or `groups: {name: [burst, per_second]}`, and the numbers that GET shows."""
         tenant = self._tenant
+        unknown = asked.keys() - (await self.limits({})).keys()
+        if unknown:
+            raise ValueError(f"no such limit: {', '.join(sorted(unknown))}")
         if "plan" in asked:
             tenant.limits.use_plan(asked["plan"])
         if "groups" in asked:
@@ -207,7 +229,7 @@ class Control:
         return {"client_id": client.client_id, "client_secret": client.client_secret}
 
     async def inject_logs(self, asked: dict[str, Any]) -> Any:
-        """`{records}`: raw records into the log and the streams → `{log_ids}`."""
+        """Put raw `{records}` into the log and the streams → `{log_ids}`."""
         return {"log_ids": [self._tenant.logs.inject(record).log_id for record in asked["records"]]}
 
 

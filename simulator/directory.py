@@ -9,14 +9,13 @@ import hashlib
 import random
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from simulator import connections, metadata
 from simulator.clock import Clock, iso
-from simulator.connections import CONNECTIONS, Connection
-from simulator.errors import ApiError, no_such_user
+from simulator.connections import Connection, Connections
+from simulator.errors import ApiError, invalid_body, no_such_user
 from simulator.users import Identity, Metadata, User, Users
 
 PATCHABLE = frozenset(
@@ -52,8 +51,9 @@ _OF_ONE_IDENTITY = frozenset({"email", "email_verified", "phone_number", "phone_
 class Directory:
     """The tenant's users and the only ways to change them."""
 
-    def __init__(self, users: Users, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, users: Users, open_connections: Connections, clock: Clock, rng: random.Random) -> None:
         self.users = users
+        self.connections = open_connections
         self._clock = clock
         self._rng = rng
 
@@ -67,9 +67,11 @@ class Directory:
     def create(self, body: Any) -> User:
         """`POST /api/v2/users`."""
         sent = metadata.check(body, CREATABLE)
-        connection = _connection_of(sent)
+        if "connection" not in sent:
+            raise invalid_body("Missing required property: connection")
+        connection = self.connections.named(sent["connection"])
         if connection.is_database and not sent.get("password"):
-            raise metadata.invalid_body("Missing required property: password")
+            raise invalid_body("Missing required property: password")
         identity = self._identity_for(connection, sent)
         fields = {
             key: value for key, value in sent.items() if key not in _INSTRUCTIONS | {"user_id"} and value is not None
@@ -77,8 +79,9 @@ class Directory:
         return self.add(connection, identity, fields)
 
     def add(self, connection: Connection, identity: Identity, fields: Metadata) -> User:
-        """A new user of a connection, as a sign-up, a first login or the API makes one. ApiError 409 when it exists."""
+        """Make a new user of a connection, by a sign-up, a first login or the API. ApiError 409 when it exists."""
         user_id = identity.full_id
+        self.connections.named(connection.name)
         if self.users.get(user_id) is not None or self.users.primary_of(user_id) is not None:
             raise ApiError(409, "The user already exists.", "auth0_idp_error")
         if connection.is_database and isinstance(fields.get("email"), str):
@@ -118,7 +121,7 @@ class Directory:
                 changes[key] = metadata.merged(getattr(user, key), sent[key])
         if "password" in sent:
             changes |= self._password_changes(user)
-        return self._replace(user, changes)
+        return self._replace(user, changes, limited=True)
 
     def change_password(self, user_id: str) -> User:
         user = self.get(user_id)
@@ -129,7 +132,7 @@ class Directory:
         return self.users.remove(user_id) if self.users.get(user_id) is not None else None
 
     def link(self, primary_id: str, secondary_id: str) -> User:
-        """The secondary stops being a user and becomes an identity of the primary; its metadata is lost."""
+        """Turn the secondary from a user into an identity of the primary; its metadata is lost."""
         primary, secondary = self.get(primary_id), self.users.get(secondary_id)
         if primary_id == secondary_id:
             raise ApiError(400, "Main account and specified identity are the same.", "identity_conflict")
@@ -138,11 +141,11 @@ class Directory:
                 raise ApiError(409, "Specified identity already exists.", "identity_conflict")
             raise no_such_user()
         self.users.remove(secondary_id)
-        first = msgspec.structs.replace(secondary.primary, profile_data=_profile_data(secondary))
+        first = replace(secondary.primary, profile_data=_profile_data(secondary))
         return self._replace(primary, {"identities": (*primary.identities, first, *secondary.identities[1:])})
 
     def unlink(self, primary_id: str, identity_id: str) -> User:
-        """The identity becomes a user of its own again, under its old id, without metadata. Answers the primary."""
+        """Make the identity a user of its own again, under its old id, without metadata. Answers the primary."""
         primary = self.get(primary_id)
         identity = next((i for i in primary.identities[1:] if i.full_id == identity_id), None)
         if identity is None:
@@ -163,9 +166,18 @@ class Directory:
         count = user.logins_count if isinstance(user.logins_count, int) else 0
         return self.users.put(replace(user, last_login=now, last_ip=ip, logins_count=count + 1, updated_at=now))
 
-    def _replace(self, user: User, changes: dict[str, Any]) -> User:
+    def delete_connection(self, connection: Connection) -> int:
+        """Take a connection away with all users whose first identity is of it; answers how many those were."""
+        gone = [user.user_id for user in self.users if user.primary.connection == connection.name]
+        for user_id in gone:
+            self.users.remove(user_id)
+        self.connections.remove(connection)
+        return len(gone)
+
+    def _replace(self, user: User, changes: dict[str, Any], *, limited: bool = False) -> User:
         changed = replace(user, **changes, updated_at=iso(self._clock()))
-        metadata.check_size(changed)
+        if limited:
+            metadata.check_size(changed)
         return self.users.put(changed)
 
     def _identity_for(self, connection: Connection, sent: Metadata) -> Identity:
@@ -195,12 +207,12 @@ class Directory:
         changes.setdefault("email_verified", False)
 
     def _password_changes(self, user: User) -> dict[str, Any]:
-        """A new password lifts an admin's block too (Block and Unblock Users, Auth0 docs)."""
+        """Lift an admin's block too, as a new password does (Block and Unblock Users, Auth0 docs)."""
         unblocked = {"blocked": False} if user.blocked is True else {}
         return {"last_password_reset": iso(self._clock()), **unblocked}
 
     def _secondary_named(self, user: User, sent: Metadata) -> Identity | None:
-        """The linked identity that `connection` in a PATCH points at."""
+        """Find the linked identity that `connection` in a PATCH points at."""
         named = sent.get("connection")
         if named is None or named == user.primary.connection:
             return None
@@ -215,16 +227,8 @@ class Directory:
         return self._replace(user, {"identities": tuple(changed if i is identity else i for i in user.identities)})
 
 
-def _connection_of(sent: Metadata) -> Connection:
-    if "connection" not in sent:
-        raise metadata.invalid_body("Missing required property: connection")
-    if sent["connection"] not in CONNECTIONS:
-        raise ApiError(400, "The connection does not exist.", "inexistent_connection")
-    return CONNECTIONS[sent["connection"]]
-
-
 def _with_defaults(connection: Connection, fields: Metadata) -> Metadata:
-    """What Auth0 fills in by itself when a user is made."""
+    """Add what Auth0 fills in by itself when a user is made."""
     filled = dict(fields)
     email = filled.get("email")
     if isinstance(email, str):

@@ -20,7 +20,7 @@ class ApiError(Exception):
 
 
 def no_such_user() -> ApiError:
-    """The one 404 that proves a user is gone."""
+    """Make the one 404 that proves a user is gone."""
     return ApiError(404, "The user does not exist.", "inexistent_user")
 
 

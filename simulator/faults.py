@@ -50,7 +50,7 @@ class Faults:
         self._faults = [Fault(**fault) for fault in faults]
 
     def strike(self, where: str, method: str = "POST", path: str = "") -> list[Fault]:
-        """The faults that hit this call; each one's `times` is counted down."""
+        """Find the faults that hit this call; each one's `times` is counted down."""
         struck = []
         for fault in self._faults:
             if fault.fits(where, method, path) and self._rng.random() < fault.probability:

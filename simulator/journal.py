@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +22,20 @@ _ADMIN = {
     "email": "tenant.admin@example.com",
 }
 _BROWSERS = ("Chrome 141.0.0 / Mac OS X 10.15.7", "Mobile Safari 19.0 / iOS 19.1.0", "Firefox 143.0.0 / Linux 0.0.0", "Edge 141.0.0 / Windows 10.0.0")  # fmt: skip
+_SURROUNDINGS: Fields = {
+    "auth0_client": {"name": "auth0-spa-js", "version": "2.4.1"},
+    "location_info": {
+        "country_code": "PT", "country_code3": "PRT", "country_name": "Portugal", "city_name": "Lisbon", "latitude": 38.7, "longitude": -9.1,
+        "time_zone": "Europe/Lisbon", "continent_code": "EU",
+    },
+    "security_context": {"ja3": "8f1c6a0d4be57f92a3d1c0e4b7f65a21", "ja4": "t13d1516h2_8daaf6152771_02713d6af862"},
+}  # fmt: skip
+_NOISE = (
+    ("sertft", "Refresh Token for Access Token"), ("ssa", "Silent authentication"), ("slo", "User successfully logged out"),
+    ("scpr", "Change password request sent"), ("svr", "Verification e-mail queued"), ("si", "Invitation accepted"),
+    ("organization_member_added", "Member added"), ("gd_send_sms", "Guardian SMS sent"), ("wum", "User management warning"),
+    ("limit_mu", "Blocked IP address"), ("pwd_leak", "Breached password"), ("fsa", "Login required"), ("cls", "Code sent"),
+)  # fmt: skip
 _DESCRIPTIONS = {
     "POST /users": "Create a User",
     "PATCH /users/{id}": "Update a User",
@@ -30,7 +45,20 @@ _DESCRIPTIONS = {
     "POST /log-streams": "Create log stream",
     "PATCH /log-streams/{id}": "Update log stream",
     "DELETE /log-streams/{id}": "Delete log stream",
+    "DELETE /connections/{id}": "Delete a connection",
+    "DELETE /connections/{id}/users": "Delete a connection user",
 }
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """A Management API request as the log shows it: `path` is percent-encoded, `template` names the operation."""
+
+    method: str
+    template: str
+    path: str
+    body: Any = None
+    query: dict[str, str] = field(default_factory=dict)
 
 
 class Journal:
@@ -43,7 +71,7 @@ class Journal:
         self._hostname = hostname
 
     def any_ip(self) -> str:
-        """An address of the documentation range."""
+        """Invent an address of the documentation range."""
         return f"203.0.113.{self._rng.randrange(1, 255)}"
 
     def logged_in(self, user: User, identity: Identity, ip: str) -> None:
@@ -134,26 +162,18 @@ class Journal:
             self._book.write("sdu", None, {**about, "user_name": None})
 
     def api_call(
-        self,
-        method: str,
-        template: str,
-        path: str,
-        body: Any,
-        status: int,
-        answer: Any,
-        caller: Fields | None,
-        correlation: str | None,
+        self, asked: ApiRequest, status: int, answer: Any, caller: Fields | None, correlation: str | None = None
     ) -> None:
-        """`sapi`: a successful write through the Management API, or (no `caller`) through the dashboard.
+        """`sapi`: a write through the Management API or (no `caller`) the dashboard; `fapi` when it was refused.
 
         `user_id` is the actor's: the admin's in the dashboard, absent for a machine.
         """
         dashboard = caller is None
         request = {
-            "method": method.lower(),
-            "path": path,
-            "query": {},
-            "body": scrub(body),
+            "method": asked.method.lower(),
+            "path": asked.path,
+            "query": asked.query,
+            "body": scrub(asked.body),
             "channel": "https://manage.auth0.com/" if dashboard else "api",
             "ip": self.any_ip(),
             "userAgent": "Mozilla/5.0" if dashboard else "Python/3 auth0-python",
@@ -170,13 +190,20 @@ class Journal:
             },
             "references": {"correlation_id": correlation} if correlation else None,
         }
-        name = template.removeprefix("/api/v2")
-        self._book.write("sapi", _DESCRIPTIONS.get(f"{method} {name}", f"{method} {name}"), fields)
+        name = f"{asked.method} {asked.template.removeprefix('/api/v2')}"
+        self._book.write("sapi" if status < 400 else "fapi", _DESCRIPTIONS.get(name, name), fields)
 
-    def dashboard(self, method: str, template: str, user_id: str, rest: str, body: Any, answer: Any) -> None:
-        """The `sapi` of an admin's click on one user."""
+    def dashboard(
+        self, method: str, user_id: str, body: Any, answer: Any, *, rest: str = "", status: int = 200
+    ) -> None:
+        """Write the `sapi` of an admin's click on one user; `rest` is what follows the user's id in the path."""
+        template = (
+            "/api/v2/users/{id}"
+            + ("/identities" if rest else "")
+            + ("/{provider}/{uid}" if rest.count("/") > 1 else "")
+        )
         path = f"/api/v2/users/{quote(user_id, safe='')}{rest}"
-        self.api_call(method, template, path, body, 204 if method == "DELETE" else 200, answer, None, None)
+        self.api_call(ApiRequest(method, template, path, body), status, answer, None)
 
     def secret_read(self, path: str, caller: Fields) -> None:
         """`mgmt_api_read`: a GET whose answer held a secret."""
@@ -225,8 +252,14 @@ class Journal:
             "sui", "Successfully imported users", {"details": {"connection": connection, "tenant": "*****"}}
         )
 
+    def noise(self, user: User) -> None:
+        """Write one of the many records that change nothing about anybody's profile."""
+        code, said = self._rng.choice(_NOISE)
+        fields = {**self._about(user, user.primary), **self._visit(self.any_ip()), **APP, "details": {}}
+        self._book.write(code, said, fields)
+
     def from_the_future(self) -> None:
-        """A code that no list knows yet."""
+        """Write a code that no list knows yet."""
         code = self._rng.choice(("s_quantum", "sxtft", "fzzz", "user_mood", "con"))
         self._book.write(code, None, {"details": "free text, where an object was expected"})
 
@@ -249,7 +282,7 @@ class Journal:
         }
 
     def _visit(self, ip: str) -> Fields:
-        return {"ip": ip, "client_ip": None, "user_agent": self._rng.choice(_BROWSERS), "hostname": self._hostname}
+        return {"ip": ip, "user_agent": self._rng.choice(_BROWSERS), "hostname": self._hostname, **_SURROUNDINGS}
 
     def _prompt(self, user: User, identity: Identity, now: float) -> Fields:
         started = int(now * 1000) - 3000
@@ -272,7 +305,7 @@ class Journal:
 
 
 def scrub(body: Any) -> Any:
-    """A body as the log shows it: secrets starred."""
+    """Show a body as the log does: secrets starred."""
     if isinstance(body, msgspec.Struct):
         body = msgspec.to_builtins(body)
     if isinstance(body, dict):

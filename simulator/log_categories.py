@@ -26,5 +26,5 @@ NAMES = frozenset(_BY_CATEGORY) | {"actions", "other"}
 
 
 def category_of(code: str) -> str:
-    """A code that stands in no list is `other`."""
+    """Name a code's category; one that stands in no list is `other`."""
     return _OF_CODE.get(code, "other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ class Pace:
 
     batch: int = 100
     concurrency: int = 4
+    """Deliveries of one stream under way at once; a stream keeps the number it was created with."""
     linger: float = 0.05
     """Seconds that a stream waits for company of a lone record."""
     attempts: int = 3
@@ -70,8 +72,12 @@ class LogStream:
         return not self.filters or any(f.get("name") == category_of(record.type) for f in self.filters)
 
     @property
+    def ready(self) -> bool:
+        return self.status == "active" and len(self.pending) > 0
+
+    @property
     def left(self) -> int:
-        """Records not yet accepted."""
+        """Count the records not yet accepted."""
         return len(self.pending) + self.in_flight
 
 
@@ -86,6 +92,7 @@ class LogStreams:
         self._stats = stats
         self._streams: dict[str, LogStream] = {}
         self._pushers: dict[str, list[asyncio.Task[None]]] = {}
+        self._settled = asyncio.Event()
         self._http: httpx.AsyncClient | None = None
 
     def __iter__(self) -> Iterator[LogStream]:
@@ -106,6 +113,7 @@ class LogStreams:
         self._streams.pop(stream_id, None)
         for task in self._pushers.pop(stream_id, []):
             task.cancel()
+        self._settle()
 
     def set_status(self, stream: LogStream, status: str) -> None:
         """Pause or resume; what came meanwhile was queued and is delivered on resume."""
@@ -119,15 +127,22 @@ class LogStreams:
             if stream.wants(record):
                 stream.pending.append(record)
                 stream.wake.set()
+                self._settled.clear()
 
     def left(self) -> int:
         return sum(stream.left for stream in self._streams.values())
 
+    def _settle(self) -> None:
+        if self.left():
+            self._settled.clear()
+        else:
+            self._settled.set()
+
     async def drain(self, seconds: float) -> int:
         """Wait up to `seconds` until nothing is left; answers how many records are."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while self.left() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        self._settle()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), seconds)
         return self.left()
 
     async def close(self) -> None:
@@ -149,13 +164,16 @@ class LogStreams:
                 stream.in_flight -= len(batch)
             if delivered:
                 stream.failing_since = None
+                self._settle()
             else:
                 stream.pending.extendleft(reversed(batch))
                 self._note_failing(stream)
                 await asyncio.sleep(self.pace.cycle_delay)
+            if 0 < len(stream.pending) < self.pace.batch:
+                await asyncio.sleep(self.pace.linger)
 
     async def _next_batch(self, stream: LogStream) -> list[LogRecord]:
-        while stream.status != "active" or not stream.pending:
+        while not stream.ready:
             stream.wake.clear()
             await stream.wake.wait()
             if len(stream.pending) < self.pace.batch:
@@ -205,7 +223,7 @@ class LogStreams:
             answer = await self._client().post(
                 stream.sink["httpEndpoint"], content=body, headers=headers_of(stream), timeout=self.pace.timeout
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return type(error).__name__
         return None if answer.is_success else f"answered {answer.status_code}"
 
@@ -230,7 +248,7 @@ def headers_of(stream: LogStream) -> dict[str, str]:
 
 
 def body_of(stream: LogStream, batch: list[LogRecord], *, mask_all: bool = False) -> bytes:
-    """The records in the stream's format: JSON lines, an array, or `{"logs": […]}`."""
+    """Write the records in the stream's format: JSON lines, an array, or `{"logs": […]}`."""
     config = pii.MASK_ALL if mask_all else stream.pii_config
     parts = [pii.masked(record, config).wrapped() if config else record.wrapped() for record in batch]
     wanted = stream.sink.get("httpContentFormat") or "JSONLINES"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +68,7 @@ class LogBook:
             "type": code,
             "description": description,
             **fields,
-            "$event_schema": {"version": "1.0.0"},
+            "$event_schema": {"version": "1.0.0"} if self._number % 3 else None,
             "environment_name": "prod-us-1",
             "isMobile": False,
             "log_id": log_id,
@@ -90,7 +90,8 @@ class LogBook:
         return self._keep(LogRecord(log_id, code, msgspec.json.encode(raw)))
 
     def find(self, log_id: str) -> LogRecord | None:
-        return next((record for record in reversed(self._records) if record.log_id == log_id), None)
+        place = bisect_left(self._ids, log_id)
+        return self._records[place] if self._ids[place : place + 1] == [log_id] else None
 
     def after(self, log_id: str, take: int) -> list[LogRecord]:
         """Up to `take` records behind that id, in the order of ids."""

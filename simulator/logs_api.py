@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from simulator.errors import ApiError, invalid_query
 from simulator.management import Answer, Call, Endpoint
 from simulator.tenant import Tenant
-from simulator.users_api import SEARCH_CAP, _number
+from simulator.users_api import SEARCH_CAP, number_of
 
 
 class LogsApi:
@@ -33,7 +33,7 @@ class LogsApi:
         """With `from`: by checkpoint, whatever else is asked. Otherwise the newest first, by page."""
         if "from" in call.query or "take" in call.query:
             return self._from_checkpoint(call)
-        per_page, page = _number(call.query, "per_page", 50, 100), _number(call.query, "page", 0, None)
+        per_page, page = number_of(call.query, "per_page", 50, 100), number_of(call.query, "page", 0, None)
         if (page + 1) * per_page > SEARCH_CAP:
             raise ApiError(400, "You can only page through the first 1000 records.", "invalid_paging")
         wanted = _codes(call.query.get("q"))
@@ -45,7 +45,7 @@ class LogsApi:
         return Answer({"start": start, "limit": per_page, "length": len(logs), "total": len(found), "logs": logs})
 
     def _from_checkpoint(self, call: Call) -> Answer:
-        take = _number(call.query, "take", 50, 100)
+        take = number_of(call.query, "take", 50, 100)
         checkpoint = call.query.get("from", "")
         records = self._tenant.logs.after(checkpoint, take)
         following = urlencode({"from": records[-1].log_id if records else checkpoint, "take": take})
@@ -54,7 +54,7 @@ class LogsApi:
 
 
 def _codes(q: str | None) -> set[str]:
-    """The codes that `type:s` or `type:(s OR f)` names. Auth0 takes more; ApiError 400 says so here."""
+    """Read the codes of `type:s` or `type:(s OR f)`. Auth0 takes more; ApiError 400 says so here."""
     if not q:
         return set()
     if not q.startswith("type:"):

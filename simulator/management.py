@@ -17,10 +17,11 @@ from starlette.types import Receive, Scope, Send
 from simulator import rate_limits
 from simulator.errors import ApiError, insufficient_scope, invalid_body, no_such_user, too_many_requests
 from simulator.faults import Fault
+from simulator.journal import ApiRequest
 from simulator.rate_limits import Grant
 from simulator.tenant import Tenant
 
-MAX_BODY_BYTES = 1_000_000
+MAX_BODY_BYTES = 1_048_576
 """Auth0 takes 1 MB per request (Management API rate limit policy)."""
 
 LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Log in</form></body></html>"
@@ -46,8 +47,6 @@ class Answer:
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    logged: Any = None
-    """The body as the tenant log shows it, when it differs."""
 
     def encoded(self) -> bytes:
         if self.body is None:
@@ -106,8 +105,8 @@ class ManagementApi:
         self, request: Request, path: str, endpoint: Endpoint | None, params: dict[str, str], claims: dict[str, Any],
         grant: Grant, struck: list[Fault],
     ) -> Response:  # fmt: skip
+        self._tenant.note_grant(grant)
         if not grant.granted:
-            self._tenant.note_rate_limited()
             raise too_many_requests()
         broken = broken_answer(struck)
         if broken is not None:
@@ -119,9 +118,13 @@ class ManagementApi:
         body = await _body_of(request)
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
         call = Call(request.method, path, endpoint.template, params, query, body, claims)
-        answer = endpoint.handle(call)
-        if request.method != "GET":
-            self._log(call, answer, request.headers.get("x-correlation-id"))
+        correlation = (request.headers.get("x-correlation-id") or "")[:64] or None
+        try:
+            answer = endpoint.handle(call)
+        except ApiError as error:
+            self._log(call, Answer(error.body, error.status), correlation)
+            raise
+        self._log(call, answer, correlation)
         return _json(answer.status, answer.encoded(), answer.headers)
 
     def _find(self, method: str, path: str) -> tuple[Endpoint | None, dict[str, str]]:
@@ -131,23 +134,18 @@ class ManagementApi:
         return None, {}
 
     def _log(self, call: Call, answer: Answer, correlation: str | None) -> None:
-        shown = answer.logged if answer.logged is not None else answer.body
-        self._tenant.journal.api_call(
-            call.method,
-            call.template,
-            call.path,
-            call.body,
-            answer.status,
-            shown,
-            call.claims,
-            (correlation or "")[:64] or None,
-        )
+        """Write the `sapi` of a write, or its `fapi`. Reads leave no record."""
+        if call.method != "GET":
+            asked = ApiRequest(call.method, call.template, call.path, call.body, call.query)
+            self._tenant.journal.api_call(asked, answer.status, answer.body, call.claims, correlation)
 
 
 async def _body_of(request: Request) -> Any:
-    raw = await request.body()
-    if len(raw) > MAX_BODY_BYTES:
-        raise ApiError(413, "Payload content length greater than maximum allowed: 1048576")
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise ApiError(413, f"Payload content length greater than maximum allowed: {MAX_BODY_BYTES}")
     if not raw:
         return None
     try:
@@ -157,7 +155,7 @@ async def _body_of(request: Request) -> Any:
 
 
 def required_body(call: Call) -> dict[str, Any]:
-    """The call's body when it is an object. ApiError 400 otherwise."""
+    """Answer the call's body when it is an object. ApiError 400 otherwise."""
     if not isinstance(call.body, dict):
         raise invalid_body("Expected type object but found type undefined")
     return call.body
@@ -188,7 +186,7 @@ async def _until_disconnected(receive: Receive, seconds: float) -> None:
 
 
 def broken_answer(struck: list[Fault]) -> Response | None:
-    """The answer that a fault puts in place of the real one."""
+    """Make the answer that a fault puts in place of the real one."""
     for fault in struck:
         if fault.kind == "missing_user":
             return _json(404, msgspec.json.encode(no_such_user().body))

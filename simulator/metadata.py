@@ -57,7 +57,7 @@ _TYPE_NAMES = {
 
 
 def check(body: Any, allowed: frozenset[str]) -> Metadata:
-    """A request's body, if it is one that Auth0 takes. ApiError 400 otherwise."""
+    """Answer a request's body, if it is one that Auth0 takes. ApiError 400 otherwise."""
     if not isinstance(body, dict):
         raise invalid_body(f"Expected type object but found type {_TYPE_NAMES.get(type(body), 'undefined')}")
     if not body:

@@ -8,77 +8,23 @@ import unicodedata
 from simulator.connections import Connection
 from simulator.users import Metadata
 
-_GIVEN = [
-    "Ada",
-    "Akira",
-    "Amélie",
-    "Anjali",
-    "Björn",
-    "Carla",
-    "Chidi",
-    "Dmitri",
-    "Eleni",
-    "Fatima",
-    "Giulia",
-    "Hana",
-    "Hugo",
-    "Ines",
-    "Jürgen",
-    "Kofi",
-    "Lars",
-    "Leïla",
-    "Mateo",
-    "Mei",
-    "Nadia",
-    "Noah",
-    "Olga",
-    "Pedro",
-    "Quynh",
-    "Rania",
-    "Sven",
-    "Tomás",
-    "Ursula",
-    "Viktor",
-    "Wanjiru",
-    "Xiomara",
-    "Yusuf",
-    "Zoë",
-]
-_FAMILY = [
-    "Abara",
-    "Bauer",
-    "Castillo",
-    "D'Angelo",
-    "Eriksson",
-    "Fischer",
-    "García",
-    "Haddad",
-    "Ivanova",
-    "Jansen",
-    "Kowalski",
-    "Lindqvist",
-    "Müller",
-    "Nguyen",
-    "O'Brien",
-    "Okafor",
-    "Petrov",
-    "Qureshi",
-    "Rossi",
-    "Sato",
-    "Tanaka",
-    "Uzun",
-    "Van-Dijk",
-    "Wójcik",
-    "Yılmaz",
-    "Zhang",
-]
+_GIVEN = (
+    "Ada", "Akira", "Amélie", "Anjali", "Björn", "Carla", "Chidi", "Dmitri", "Eleni", "Fatima", "Giulia", "Hana",
+    "Hugo", "Ines", "Jürgen", "Kofi", "Lars", "Leïla", "Mateo", "Mei", "Nadia", "Noah", "Olga", "Pedro", "Quynh",
+    "Rania", "Sven", "Tomás", "Ursula", "Viktor", "Wanjiru", "Xiomara", "Yusuf", "Zoë",
+)  # fmt: skip
+_FAMILY = (
+    "Abara", "Bauer", "Castillo", "D'Angelo", "Eriksson", "Fischer", "García", "Haddad", "Ivanova", "Jansen",
+    "Kowalski", "Lindqvist", "Müller", "Nguyen", "O'Brien", "Okafor", "Petrov", "Qureshi", "Rossi", "Sato", "Tanaka",
+    "Uzun", "Van-Dijk", "Wójcik", "Yildiz", "Zhang",
+)  # fmt: skip
 _DOMAINS = ("example.com", "example.org", "example.net", "mail.example.com", "music.example.org")
 _GENRES = ("rock", "jazz", "techno", "fado", "K-pop", "bossa nova", "drum & bass")
 _LOCALES = ("en", "de", "fr", "pt-BR", "ja")
 
 
 def person(rng: random.Random, connection: Connection, number: int) -> Metadata:
-    """The profile attributes of a new person; `number` makes the e-mail address their own."""
+    """Invent the profile attributes of a new person; `number` makes the e-mail address their own."""
     given, family = rng.choice(_GIVEN), rng.choice(_FAMILY)
     fields: Metadata = {}
     if connection.strategy == "sms":
@@ -101,7 +47,7 @@ def person(rng: random.Random, connection: Connection, number: int) -> Metadata:
 
 
 def metadata(rng: random.Random) -> Metadata:
-    """Some metadata, often none."""
+    """Invent some metadata, often none."""
     fields: Metadata = {}
     if rng.random() < 0.3:
         fields["user_metadata"] = {"fav_genre": rng.choice(_GENRES), "newsletter": rng.random() < 0.5}
@@ -112,6 +58,11 @@ def metadata(rng: random.Random) -> Metadata:
             "limits": {"songs": rng.randrange(100)},
         }
     return fields
+
+
+def odd_id(rng: random.Random, number: int) -> str:
+    """Invent an id such as imports from older systems bring: slashes, quotes, per cent signs, spaces."""
+    return f'legacy/{number} {rng.choice(_FAMILY)}%7C"ü'
 
 
 def email_of(rng: random.Random, given: str, family: str, number: int) -> str:

@@ -17,6 +17,7 @@ from simulator.errors import ApiError
 DEFAULT_SCOPES = (
     "read:users", "create:users", "update:users", "delete:users", "read:users_app_metadata", "update:users_app_metadata",
     "create:users_app_metadata", "read:logs", "read:log_streams", "create:log_streams", "update:log_streams", "delete:log_streams",
+    "read:connections", "delete:connections",
 )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ class Authority:
         return answer, client
 
     def verify(self, authorization: str | None) -> dict[str, Any]:
-        """The claims of a Management API call's token. ApiError 401 or 400 as Auth0 words them."""
+        """Read the claims of a Management API call's token. ApiError 401 or 400 as Auth0 words them."""
         if not authorization:
             raise ApiError(401, "Missing authentication")
         scheme, _, token = authorization.partition(" ")

@@ -5,20 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from simulator import connections, names
-from simulator.connections import CONNECTIONS, Connection
+from simulator.connections import Connection
 from simulator.errors import ApiError, no_such_user
+from simulator.journal import ApiRequest
 from simulator.tenant import Tenant
-from simulator.users import Identity, User
+from simulator.users import User
 
 Params = dict[str, Any]
+_REMEMBERED_GONE = 1000
 
 
 class People:
-    """Acts of people on one tenant. Each act changes state and writes what Auth0 would log of it."""
+    """Acts of people and admins on one tenant. Each act changes state and writes what Auth0 would log of it.
+
+    An act takes the user's id, parameters that say how, and the randomness for what they leave open.
+    """
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -26,9 +33,9 @@ class People:
         self._directory = tenant.directory
         self._journal = tenant.journal
         self._count = 0
-        self._gone: list[User] = []
-        self.acts: dict[str, Callable[[str, Params, random.Random], Any]] = {
-            "login": lambda user_id, params, rng: self.log_in(user_id, params.get("ip")),
+        self._gone: dict[str, User] = {}
+        self.acts: dict[str, Callable[[str, Params, random.Random], object]] = {
+            "login": self.login,
             "change_email": self.change_email,
             "change_name": self.change_name,
             "change_username": self.change_username,
@@ -45,24 +52,30 @@ class People:
             "brute_force": self.brute_force,
             "scim": self.scim,
             "recreate": self.recreate,
+            "admin_create": self.admin_create,
+            "noise": self.noise,
         }
 
     def sign_up(self, rng: random.Random, connection_name: str | None = None, *, log_in: bool = True) -> User:
-        """A new person. Social and enterprise users have no `ss`: their first login makes them."""
-        connection = CONNECTIONS[connection_name] if connection_name else connections.pick(rng)
-        fields = self._new_person(rng, connection)
-        user = self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields)
+        """Make a new person. Social and enterprise users have no `ss`: their first login makes them."""
+        connection = self._connection(rng, connection_name)
+        user = self._new_user(rng, connection)
         if connection.strategy_type in {"database", "passwordless"}:
             self._journal.signed_up(user, self._journal.any_ip())
         return self.log_in(user.user_id) if log_in else user
 
     def load(self, rng: random.Random, count: int) -> None:
-        """Users who were there before: no logs, no logins, in the search index at once."""
+        """Make users who were there before: no logs, no logins, in the search index at once."""
         for _ in range(count):
-            connection = connections.pick(rng)
-            fields = self._new_person(rng, connection)
-            self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields)
+            self._new_user(rng, self._connection(rng, None))
         self._tenant.index.catch_up()
+
+    def import_users(self, rng: random.Random, count: int) -> list[User]:
+        """Bulk import into the database connection: one `sui` that names nobody."""
+        connection = self._connection(rng, connections.DATABASE)
+        made = [self._new_user(rng, connection) for _ in range(count)]
+        self._journal.imported(connection.name)
+        return made
 
     def log_in(self, user_id: str, ip: str | None = None) -> User:
         """Log in by any identity's id; for a linked one it is the primary who has logged in."""
@@ -76,19 +89,25 @@ class People:
             self._journal.logged_in(user, identity, address)
         return user
 
+    def login(self, user_id: str, params: Params, rng: random.Random) -> User:
+        """Log in with `ip`, by any of the user's identities."""
+        user = self._users.get(user_id)
+        linked = user.identities[1:] if user is not None else ()
+        if linked and rng.random() < 0.5:
+            return self.log_in(rng.choice(linked).full_id, params.get("ip"))
+        return self.log_in(user_id, params.get("ip"))
+
     def change_email(self, user_id: str, params: Params, rng: random.Random) -> User:
-        """By the user (`sce`), or by an admin when `via` is `dashboard`."""
+        """Change to `email`: the user does (`sce`), or an admin when `via` is `dashboard`."""
         self._count += 1
         old = self._directory.get(user_id)
         email = params.get("email") or names.email_of(rng, "new", "address", self._count)
-        user = self._directory.patch(user_id, {"email": email})
         if params.get("via") == "dashboard":
-            self._journal.dashboard("PATCH", "/api/v2/users/{id}", user_id, "", {"email": email}, user)
-        else:
-            body = {"email": old.email if old.email is not UNSET else None, "newEmail": user.email, "user_id": user_id, "email_verified": "false"}  # fmt: skip
-            self._journal.profile_act(
-                "sce", "You can now login to the application with the new email.", user, {"body": body}
-            )
+            return self._by_admin(user_id, {"email": email})
+        user = self._directory.patch(user_id, {"email": email})
+        body = {"email": _or_none(old.email), "newEmail": user.email, "user_id": user_id, "email_verified": "false"}
+        said = "You can now login to the application with the new email."
+        self._journal.profile_act("sce", said, user, {"body": body})
         return user
 
     def change_name(self, user_id: str, params: Params, rng: random.Random) -> User:
@@ -98,130 +117,163 @@ class People:
         old = self._directory.get(user_id)
         username = params.get("username") or f"user{rng.randrange(10**9)}"
         user = self._directory.patch(user_id, {"username": username})
-        body = {"newUsername": username, "oldUsername": old.username if old.username is not UNSET else None}
+        body = {"newUsername": username, "oldUsername": _or_none(old.username)}
         self._journal.profile_act("scu", "Successful username change", user, {"body": body})
         return user
 
     def change_phone(self, user_id: str, params: Params, rng: random.Random) -> User:
         number = params.get("phone_number") or f"+4478{rng.randrange(10**8):08d}"
         user = self._directory.patch(user_id, {"phone_number": number})
-        self._journal.profile_act(
-            "scpn", "Successful phone number change", user, {"body": {"new_phone_number": number}}
-        )
+        body = {"new_phone_number": number}
+        self._journal.profile_act("scpn", "Successful phone number change", user, {"body": body})
         return user
 
-    def change_password(self, user_id: str, params: Params, rng: random.Random) -> User:  # noqa: ARG002 one signature for all acts
+    def change_password(self, user_id: str, _params: Params, _rng: random.Random) -> User:
         user = self._directory.change_password(user_id)
-        self._journal.profile_act("scp", "You can now login to the application with the new password.", user, {})
+        said = "You can now login to the application with the new password."
+        self._journal.profile_act("scp", said, user, {})
         return user
 
-    def verify_email(self, user_id: str, params: Params, rng: random.Random) -> User:  # noqa: ARG002
+    def verify_email(self, user_id: str, _params: Params, _rng: random.Random) -> User:
         user = self._directory.patch(user_id, {"email_verified": True})
-        self._journal.profile_act("sv", "Your email was verified. You can continue using the application.", user, {"query": {"user_id": user_id}})  # fmt: skip
+        said = "Your email was verified. You can continue using the application."
+        self._journal.profile_act("sv", said, user, {"query": {"user_id": user_id}})
         return user
 
-    def block(self, user_id: str, params: Params, rng: random.Random) -> User:  # noqa: ARG002
+    def block(self, user_id: str, _params: Params, _rng: random.Random) -> User:
         return self._by_admin(user_id, {"blocked": True})
 
-    def unblock(self, user_id: str, params: Params, rng: random.Random) -> User:  # noqa: ARG002
+    def unblock(self, user_id: str, _params: Params, _rng: random.Random) -> User:
         return self._by_admin(user_id, {"blocked": False})
 
     def metadata(self, user_id: str, params: Params, rng: random.Random) -> User:
         """Change `user_metadata` and `app_metadata`, as given or by chance."""
-        change = {key: params[key] for key in ("user_metadata", "app_metadata") if key in params}
+        change = {key: value for key, value in params.items() if key in ("user_metadata", "app_metadata")}
         return self._by_admin(user_id, change or _some_metadata(rng))
 
     def delete(self, user_id: str, params: Params, rng: random.Random) -> None:
-        """By an admin: `sapi` and `sdu`. With `log` false nothing is logged, with `sdu` only that record."""
+        """Delete by an admin. `log` says what is written: `both` (`sapi` and `sdu`), `sapi`, `sdu` or `none`."""
         user = self._directory.delete(user_id)
         if user is None:
             raise no_such_user()
-        self._gone = [*self._gone[-99:], user]
-        how = params.get("log") or ("both" if rng.random() < 0.7 else "sapi" if rng.random() < 0.5 else "sdu")
-        if how in {"both", "sapi"}:
-            self._journal.dashboard("DELETE", "/api/v2/users/{id}", user_id, "", None, None)
-        if how in {"both", "sdu"}:
+        self._remember(user)
+        written = params.get("log") or rng.choices(("both", "sapi", "sdu"), (70, 15, 15))[0]
+        if written in {"both", "sapi"}:
+            self._journal.dashboard("DELETE", user_id, None, None, status=204)
+        if written in {"both", "sdu"}:
             self._journal.deleted(user)
 
     def link(self, user_id: str, params: Params, rng: random.Random) -> User:
-        """With `secondary` (a user id), or with anybody."""
+        """Link `secondary` (a user id) or anybody. Where `link_with` was used, the log may not say whom."""
         other = params.get("secondary") or self._anybody_but(user_id, rng)
         secondary = self._directory.get(other)
-        body = {"provider": secondary.primary.provider, "user_id": str(secondary.primary.user_id)}
         primary = self._directory.link(user_id, other)
-        shown = {"link_with": "*****"} if params.get("link_with") or rng.random() < 0.3 else body
-        answer = primary.identities
-        self._journal.dashboard("POST", "/api/v2/users/{id}/identities", user_id, "/identities", shown, answer)
+        if params.get("link_with", rng.random() < 0.3):
+            answer = primary.identities if rng.random() < 0.5 else None
+            self._journal.dashboard("POST", user_id, {"link_with": "*****"}, answer, rest="/identities", status=201)
+        else:
+            body = {"provider": secondary.primary.provider, "user_id": str(secondary.primary.user_id)}
+            self._journal.dashboard("POST", user_id, body, primary.identities, rest="/identities", status=201)
         return primary
 
     def unlink(self, user_id: str, params: Params, rng: random.Random) -> User:
-        """The identity `identity` (`provider|id`), or any linked one."""
+        """Unlink the identity `identity` (`provider|id`), or any linked one."""
         linked = self._directory.get(user_id).identities[1:]
         if not linked:
             raise ApiError(400, "Nothing is linked to this user.")
         identity_id = params.get("identity") or rng.choice(linked).full_id
         primary = self._directory.unlink(user_id, identity_id)
         provider, _, rest = identity_id.partition("|")
-        template = "/api/v2/users/{id}/identities/{provider}/{uid}"
-        self._journal.dashboard("DELETE", template, user_id, f"/identities/{provider}/{rest}", None, primary.identities)
+        path = f"/identities/{provider}/{quote(rest, safe='')}"
+        self._journal.dashboard("DELETE", user_id, None, primary.identities, rest=path)
         return primary
 
-    def failed_login(self, user_id: str, params: Params, rng: random.Random) -> None:  # noqa: ARG002
+    def failed_login(self, user_id: str, _params: Params, _rng: random.Random) -> None:
+        """Fail with a wrong password; a `user_id` nobody has is a failed login of nobody."""
         user = self._users.get(user_id)
         typed = user.email if user is not None and isinstance(user.email, str) else user_id
         self._journal.wrong_password(typed, user, self._journal.any_ip())
 
-    def brute_force(self, user_id: str, params: Params, rng: random.Random) -> None:  # noqa: ARG002
-        """Blocked for too many wrong passwords, and released: not the `blocked` attribute."""
+    def brute_force(self, user_id: str, _params: Params, _rng: random.Random) -> None:
+        """Block for too many wrong passwords, and release: not the `blocked` attribute."""
         user = self._directory.get(user_id)
         self._journal.attack_protection("limit_wc", "Blocked Account", user)
         self._journal.attack_protection("ublkdu", "User login block released", user)
 
     def scim(self, user_id: str, params: Params, rng: random.Random) -> User:
-        """The company's directory renames someone."""
+        """Let the company's directory rename someone."""
         name = params.get("name") or names.full_name(rng)
         user = self._directory.patch(user_id, {"name": name})
         self._journal.scim("update", user, {"displayName": name})
         return user
 
-    def recreate(self, user_id: str, params: Params, rng: random.Random) -> User:  # noqa: ARG002
-        """Somebody deleted comes back under the same id: by logging in again, or as an admin's import."""
-        user = next((gone for gone in self._gone if gone.user_id == user_id), None)
-        if user is None:
+    def recreate(self, user_id: str, _params: Params, rng: random.Random) -> User:
+        """Bring somebody deleted back under the same id: by logging in again, or by an admin."""
+        user = self._gone.pop(user_id, None)
+        if user is None or self._users.get(user_id) is not None:
             raise no_such_user()
-        self._gone.remove(user)
-        return self._come_back(user, rng)
+        identity = replace(user.primary, profile_data=UNSET)
+        connection = self._connection(rng, identity.connection)
+        back = self._directory.add(connection, identity, names.person(rng, connection, self._next_number()))
+        if not connection.is_database:
+            return self.log_in(back.user_id)
+        self._log_admin_create(back)
+        return back
 
     def recreate_any(self, rng: random.Random) -> User:
         if not self._gone:
             raise no_such_user()
-        return self._come_back(self._gone.pop(rng.randrange(len(self._gone))), rng)
+        return self.recreate(rng.choice(list(self._gone)), {}, rng)
 
-    def _come_back(self, user: User, rng: random.Random) -> User:
-        identity = Identity(
-            user_id=user.primary.user_id,
-            provider=user.primary.provider,
-            connection=user.primary.connection,
-            is_social=user.primary.is_social,
-        )
-        connection = connections.of_identity(identity)
-        fields = self._new_person(rng, connection)
-        back = self._directory.add(connection, identity, fields)
-        if not connection.is_database:
-            return self.log_in(back.user_id)
-        body = {"connection": connection.name, "email": fields.get("email"), "user_id": identity.user_id}
-        self._journal.api_call("POST", "/api/v2/users", "/api/v2/users", body, 201, back, None, None)
-        self._journal.signed_up(back, self._journal.any_ip(), by_admin=True)
-        return back
+    def admin_create(self, _user_id: str, params: Params, rng: random.Random) -> User:
+        """Make a database user through the dashboard, under `new_user_id` or, now and then, an id of a strange form."""
+        connection = self._connection(rng, connections.DATABASE)
+        number = self._next_number()
+        fields = names.person(rng, connection, number)
+        identity = connection.new_identity(rng, str(fields["email"]))
+        if params.get("new_user_id") or rng.random() < 0.2:
+            identity = replace(identity, user_id=params.get("new_user_id") or names.odd_id(rng, number))
+        user = self._directory.add(connection, identity, fields)
+        self._log_admin_create(user)
+        return user
+
+    def noise(self, user_id: str, _params: Params, _rng: random.Random) -> None:
+        """Write a record that changes nothing about the user."""
+        self._journal.noise(self._directory.get(user_id))
+
+    def delete_connection(self, name: str) -> int:
+        """Delete a connection in the dashboard: all its users go, and the log names none of them."""
+        connection = self._tenant.connections.named(name)
+        gone = self._directory.delete_connection(connection)
+        path = f"/api/v2/connections/{connection.id}"
+        self._journal.api_call(ApiRequest("DELETE", "/api/v2/connections/{id}", path), 204, None, None)
+        return gone
 
     def _by_admin(self, user_id: str, change: Params) -> User:
         user = self._directory.patch(user_id, change)
-        self._journal.dashboard("PATCH", "/api/v2/users/{id}", user_id, "", change, user)
+        self._journal.dashboard("PATCH", user_id, change, user)
         return user
 
-    def _new_person(self, rng: random.Random, connection: Connection) -> Params:
+    def _log_admin_create(self, user: User) -> None:
+        body = {"connection": user.primary.connection, "email": _or_none(user.email), "password": "*****"}
+        self._journal.signed_up(user, self._journal.any_ip(), by_admin=True)
+        self._journal.api_call(ApiRequest("POST", "/api/v2/users", "/api/v2/users", body), 201, user, None)
+
+    def _new_user(self, rng: random.Random, connection: Connection) -> User:
+        fields = names.person(rng, connection, self._next_number())
+        return self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields)
+
+    def _connection(self, rng: random.Random, name: str | None) -> Connection:
+        return self._tenant.connections.named(name) if name else self._tenant.connections.pick(rng)
+
+    def _next_number(self) -> int:
         self._count += 1
-        return names.person(rng, connection, self._count)
+        return self._count
+
+    def _remember(self, user: User) -> None:
+        self._gone[user.user_id] = user
+        if len(self._gone) > _REMEMBERED_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _anybody_but(self, user_id: str, rng: random.Random) -> str:
         others = [other for other in self._users.sample(rng, 2) if other != user_id]
@@ -231,13 +283,16 @@ class People:
 
 
 def _some_metadata(rng: random.Random) -> Params:
-    """A change of metadata, the dangerous ones included: a null deletes a key, `{}` wipes everything."""
-    return rng.choice(
-        (
-            {"user_metadata": {"fav_genre": rng.choice(("rock", "jazz", "fado"))}},
-            {"user_metadata": {"fav_genre": None}},
-            {"user_metadata": {}},
-            {"app_metadata": {"plan": rng.choice(("free", "pro"))}},
-            {"app_metadata": {"limits": {"songs": rng.randrange(100)}, "plan": "team"}},
-        )
+    """Invent a change of metadata, the dangerous ones included: a null deletes a key, `{}` wipes everything."""
+    changes: tuple[Params, ...] = (
+        {"user_metadata": {"fav_genre": rng.choice(("rock", "jazz", "fado"))}},
+        {"user_metadata": {"fav_genre": None}},
+        {"user_metadata": {}},
+        {"app_metadata": {"plan": rng.choice(("free", "pro"))}},
+        {"app_metadata": {"limits": {"songs": rng.randrange(100)}, "plan": "team"}},
     )
+    return rng.choice(changes)
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is UNSET else value

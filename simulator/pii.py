@@ -22,7 +22,7 @@ MASK_ALL: dict[str, Any] = {"log_fields": sorted(_FIELDS), "method": "mask"}
 
 
 def masked(record: LogRecord, config: dict[str, Any]) -> LogRecord:
-    """The record with the configured fields starred or hashed; `user_id` is never among them."""
+    """Star or hash the configured fields of a record; `user_id` is never among them."""
     names = {name for group in config["log_fields"] for name in _FIELDS[group]}
     hashing = config.get("method") == "hash"
     data = _cover(msgspec.json.decode(record.data), names, hashing=hashing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ class RateLimits:
         self.use_groups(PLANS[plan])
         self.plan = plan
 
-    def use_groups(self, groups: dict[str, tuple[float, float]]) -> None:
+    def use_groups(self, groups: Mapping[str, tuple[float, float]]) -> None:
         """Limits of one's own: `{group: (burst, per second)}`."""
         self.plan = "custom"
         self._buckets = {name: TokenBucket(burst, rate, self._clock) for name, (burst, rate) in groups.items()}
@@ -107,7 +108,7 @@ class RateLimits:
 
 
 def group_of(method: str, path: str) -> str:
-    """The endpoint group that Auth0 counts a call in."""
+    """Name the endpoint group that Auth0 counts a call in."""
     if path.startswith("/api/v2/users"):  # users-by-email too
         return {"GET": "read_users", "DELETE": "delete_users"}.get(method, "write_users")
     if path.startswith("/api/v2/logs"):

@@ -23,7 +23,7 @@ class SearchIndex:
         self._coming: deque[tuple[float, str, User | None]] = deque()
 
     def note(self, user_id: str, user: User | None) -> None:
-        """A change that the index will show in `lag` seconds."""
+        """Take in a change that the index will show in `lag` seconds."""
         self._coming.append((self._clock() + self.lag, user_id, user))
 
     def catch_up(self) -> None:

@@ -38,6 +38,8 @@ class Query:
 
     matches: Condition
     user_ids: tuple[str, ...] | None = None
+    by_id_alone: bool = False
+    """The ids decide everything: whoever has one of them matches."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,15 @@ class _Parser:
         parts = [field_is(name, self._next())]
         joins = set()
         while not self._skip_mark(")"):
-            joins.add("AND" if self._skip_word("AND") else "OR" if self._skip_word("OR") else "OR")
+            joins.add(self._join())
             parts.append(field_is(name, self._next()))
         return all_of(parts) if joins == {"AND"} else any_of(parts)
+
+    def _join(self) -> str:
+        if self._skip_word("AND"):
+            return "AND"
+        self._skip_word("OR")  # what stands side by side is joined by OR, as in Lucene
+        return "OR"
 
     def _next(self) -> _Token:
         if self.at_end():
@@ -140,6 +148,9 @@ def any_of(parts: list[Query]) -> Query:
     conditions = [part.matches for part in parts]
     named = [part.user_ids for part in parts]
     ids = None if None in named else tuple(dict.fromkeys(i for some in named for i in some or ()))
+    if ids is not None and all(part.by_id_alone for part in parts):
+        wanted = frozenset(ids)
+        return Query(lambda user: user.user_id in wanted, ids, by_id_alone=True)
     return Query(lambda user: any(condition(user) for condition in conditions), ids)
 
 
@@ -150,7 +161,7 @@ def all_of(parts: list[Query]) -> Query:
 
 
 def field_is(name: str, token: _Token) -> Query:
-    """The condition `name:token`."""
+    """Make the condition `name:token`."""
     if name == "_exists_":
         return Query(_exists(token.text))
     if token.kind == "range":
@@ -158,8 +169,9 @@ def field_is(name: str, token: _Token) -> Query:
     text = _unquoted(token)
     if token.kind == "word" and "*" in text:
         return Query(_like(name, text))
-    ids = (text,) if name == "user_id" else None
-    return Query(_equals(name, text), ids)
+    if name == "user_id":
+        return Query(lambda user: user.user_id == text, (text,), by_id_alone=True)
+    return Query(_equals(name, text))
 
 
 def _equals(name: str, text: str) -> Condition:

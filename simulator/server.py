@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simulator import certificates
 from simulator.authentication import AuthenticationApi
+from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
 from simulator.log_streams_api import LogStreamsApi
 from simulator.logs_api import LogsApi
@@ -63,8 +66,9 @@ class _Server(uvicorn.Server):
 
 
 def domain_app(tenant: Tenant) -> ASGIApp:
-    """What answers on the tenant's domain."""
-    endpoints = [*UsersApi(tenant).endpoints(), *LogsApi(tenant).endpoints(), *LogStreamsApi(tenant).endpoints()]
+    """Put together what answers on the tenant's domain."""
+    parts = (UsersApi(tenant), LogsApi(tenant), LogStreamsApi(tenant), ConnectionsApi(tenant))
+    endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
     return Starlette(routes=[Mount("/api/v2", ManagementApi(tenant, endpoints)), *AuthenticationApi(tenant).routes()])
 
 
@@ -86,12 +90,7 @@ async def serve(
     control_server = _Server(_config(Control(tenant).app(), log_level, None))
     servers = (domain_server, control_server)
     _stop_on_signals(servers, exit_with_parent=exit_with_parent)
-    running = asyncio.gather(
-        domain_server.serve(sockets=[domain_socket]), control_server.serve(sockets=[control_socket])
-    )
-    while not all(server.started for server in servers) and not running.done():
-        await asyncio.sleep(0.01)
-    announce(
+    announce(  # the sockets listen already: who connects now waits until the servers accept
         {
             "domain": domain,
             "control_url": f"http://127.0.0.1:{control_socket.getsockname()[1]}",
@@ -101,7 +100,7 @@ async def serve(
             "tenant": tenant.name,
         }
     )
-    await running
+    await asyncio.gather(domain_server.serve(sockets=[domain_socket]), control_server.serve(sockets=[control_socket]))
     await tenant.streams.close()
 
 
@@ -132,4 +131,19 @@ def _stop_on_signals(servers: tuple[_Server, ...], *, exit_with_parent: bool) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     if exit_with_parent:
-        loop.add_reader(sys.stdin.fileno(), lambda: None if sys.stdin.buffer.raw.read(4096) else stop())
+        _call_at_end_of_input(loop, stop)
+
+
+def _call_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Stop when the other end of standard input goes away; only a pipe or a socket tells that."""
+    source = sys.stdin.fileno()
+    mode = os.fstat(source).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return
+
+    def read() -> None:
+        if not os.read(source, 4096):
+            loop.remove_reader(source)
+            stop()
+
+    loop.add_reader(source, read)

@@ -7,16 +7,17 @@ import time
 from dataclasses import dataclass
 
 from simulator.clock import Clock
+from simulator.connections import Connections
 from simulator.directory import Directory
 from simulator.faults import Faults
 from simulator.journal import Journal
 from simulator.log_streams import LogStreams
 from simulator.logs import LogBook, LogRecord
 from simulator.oauth import DEFAULT_SCOPES, Authority
-from simulator.rate_limits import RateLimits
+from simulator.rate_limits import Grant, RateLimits
 from simulator.search_index import SearchIndex
 from simulator.stats import Stats
-from simulator.users import User, Users
+from simulator.users import Users
 
 _SECONDS_BETWEEN_LIMIT_LOGS = 60
 
@@ -41,11 +42,13 @@ class Tenant:
         self.name = name
         self.clock = clock
         self.rng = random.Random(f"people {seed}")
+        self.chance = random.Random(f"chance {seed}")
         self.stats = Stats()
         self.search = SearchLimits()
         self.index = SearchIndex(clock, index_lag)
         self.users = Users(self.index.note)
-        self.directory = Directory(self.users, clock, random.Random(f"ids {seed}"))
+        self.connections = Connections()
+        self.directory = Directory(self.users, self.connections, clock, random.Random(f"ids {seed}"))
         self.faults = Faults(random.Random(f"faults {seed}"))
         self.limits = RateLimits(plan, clock)
         self.streams = LogStreams(clock, random.Random(f"streams {seed}"), self.faults, self.stats)
@@ -60,20 +63,18 @@ class Tenant:
         self.journal = Journal(self.logs, clock, random.Random(f"journal {seed}"), f"{name}.example.com")
         self.authority = Authority(clock, random.Random(f"clients {seed}"))
         self.default_client = self.authority.new_client(DEFAULT_SCOPES, "Default machine client")
-        self._limit_logged = 0.0
+        self._limit_logged: dict[bool, float] = {}
 
-    def load(self, users: list[User]) -> None:
-        """Add users that were there before the story began: no logs, in the index at once."""
-        for user in users:
-            self.users.put(user)
-        self.index.catch_up()
-
-    def note_rate_limited(self) -> None:
-        """Count a 429; the tenant log mentions them once a minute."""
-        self.stats.rate_limited += 1
-        if self.clock() - self._limit_logged >= _SECONDS_BETWEEN_LIMIT_LOGS:
-            self._limit_logged = self.clock()
-            self.journal.api_limit(reached=True)
+    def note_grant(self, grant: Grant) -> None:
+        """Count a 429. The tenant log mentions a limit that is reached, or used to 80 %, once a minute each."""
+        if not grant.granted:
+            self.stats.rate_limited += 1
+        elif grant.remaining > grant.limit * 0.2:
+            return
+        reached = not grant.granted
+        if self.clock() - self._limit_logged.get(reached, 0.0) >= _SECONDS_BETWEEN_LIMIT_LOGS:
+            self._limit_logged[reached] = self.clock()
+            self.journal.api_limit(reached=reached)
 
     def _on_record(self, record: LogRecord) -> None:
         self.stats.logs_written += 1

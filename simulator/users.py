@@ -85,7 +85,7 @@ class Users:
         return self._by_id.get(user_id)
 
     def primary_of(self, identity_id: str) -> str | None:
-        """The user that the identity was linked to, if it was."""
+        """Name the user that the identity was linked to, if it was."""
         return self._primary_of.get(identity_id)
 
     def with_email(self, email: str) -> list[User]:

@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import msgspec
 
-from simulator.errors import ApiError, invalid_body, invalid_query
+from simulator.errors import ApiError, insufficient_scope, invalid_body, invalid_query
 from simulator.management import Answer, Call, Endpoint, required_body
 from simulator.tenant import Tenant
 from simulator.users import User
@@ -47,6 +47,9 @@ class UsersApi:
         return Answer(user, 201)
 
     def patch(self, call: Call) -> Answer:
+        held = set(call.claims["scope"].split())
+        if "update:users" not in held and set(call.body or ()) - {"app_metadata"}:
+            raise insufficient_scope(("update:users",))
         return Answer(self._directory.patch(call.params["id"], call.body))
 
     def delete(self, call: Call) -> Answer:
@@ -76,8 +79,8 @@ class UsersApi:
             raise ApiError(414, "Request-URI Too Large")
         if query.get("search_engine", "v3") != "v3":
             raise invalid_query("Value is not one of: v3, on property search_engine")
-        per_page = _number(query, "per_page", 50, limits.per_page_max)
-        page = _number(query, "page", 0, None)
+        per_page = number_of(query, "per_page", 50, limits.per_page_max)
+        page = number_of(query, "page", 0, None)
         if (page + 1) * per_page > SEARCH_CAP:
             raise ApiError(
                 400,
@@ -85,7 +88,7 @@ class UsersApi:
                 "See https://auth0.com/docs/users/search/v3/view-search-results-by-page#limitation",
                 "invalid_paging",
             )
-        if limits.timeout_probability and self._tenant.rng.random() < limits.timeout_probability:
+        if limits.timeout_probability and self._tenant.chance.random() < limits.timeout_probability:
             raise ApiError(
                 503, "The query exceeded the timeout. Please try refining your search criteria.", "query_timeout"
             )
@@ -97,7 +100,7 @@ class UsersApi:
         return Answer(shown)
 
 
-def _number(query: dict[str, str], name: str, default: int, maximum: int | None) -> int:
+def number_of(query: dict[str, str], name: str, default: int, maximum: int | None) -> int:
     text = query.get(name)
     if text is None:
         return min(default, maximum) if maximum is not None else default
@@ -109,7 +112,7 @@ def _number(query: dict[str, str], name: str, default: int, maximum: int | None)
 
 
 def _selected(user: User, query: dict[str, str]) -> Any:
-    """The profile, or the part of it that `fields` asks for (or, with `include_fields=false`, the rest)."""
+    """Show the profile, or the part of it that `fields` asks for (or, with `include_fields=false`, the rest)."""
     if not query.get("fields"):
         return user
     names = set(query["fields"].split(","))
