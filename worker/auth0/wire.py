@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 from msgspec import Raw, Struct
 
-from worker.domain.events import Unreadable
+from worker.domain.news import Unreadable
 
 # A delivery of more is no delivery of Auth0's: what comes after is kept as one bad record, so memory stays bounded by the body's size.
 MAX_RECORDS = 100_000
@@ -263,7 +263,7 @@ def _unwrapped(value: Any) -> LogRecord:
 def _lenient(text: bytes) -> Any:
     """Decode JSON as the standard library does: with half characters (JavaScript cuts emoji in two), NaN, and numbers of any size.
 
-    Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `events.user_id` in an id.
+    Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `news.user_id` in an id.
     """
     return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_integer)
 
