@@ -40,15 +40,14 @@ class Knowledge:
     counted: Counter[str] = field(default_factory=Counter)
     parked: list[tuple[int, int, str, bytes]] = field(default_factory=list)
 
-    def learn(self, inbox_id: int, delivery: wire.Delivery, latest: datetime) -> None:
+    def learn(self, inbox_id: int, delivery: wire.Decoded, latest: datetime) -> None:
         """Merge all that a delivery says (P6); nothing depends on the order. No date after `latest` is believed."""
         self.park(inbox_id, delivery.bad)
-        for index in range(len(delivery.records)):
-            self.learn_record(inbox_id, delivery, index, latest)
+        for record in delivery.records:
+            self.learn_record(inbox_id, record, latest)
 
-    def learn_record(self, inbox_id: int, delivery: wire.Delivery, index: int, latest: datetime) -> None:
+    def learn_record(self, inbox_id: int, record: wire.LogRecord, latest: datetime) -> None:
         """Merge what one record says."""
-        record = delivery.records[index]
         meaning = interpret(record, latest)
         self.counted["log_records"] += 1
         if meaning is NOTHING:
@@ -62,7 +61,7 @@ class Knowledge:
         if meaning.unknown:
             self.counted[f"log_code_unknown:{record.type[:40]}"] += 1
         if meaning.bad:
-            self.park(inbox_id, [delivery.as_bad(index, meaning.bad)])
+            self.park(inbox_id, [wire.BadRecord(record.position, meaning.bad, record.raw())])
 
     def park(self, inbox_id: int, bad: Sequence[wire.BadRecord]) -> None:
         """Set records aside with their reasons and their bytes."""
@@ -118,7 +117,7 @@ def _drain_batch(engine: Engine, source: str, claimed: Sequence[Claimed]) -> Non
         _apply(engine, source, readable, now)
 
 
-def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.Delivery]], now: datetime) -> None:
+def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.Decoded]], now: datetime) -> None:
     """Write what the deliveries say in one transaction; where PostgreSQL refuses a value, find whose it is."""
     known = Knowledge()
     for delivery, decoded in readable:
@@ -148,17 +147,18 @@ def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.D
     )
 
 
-def _apply_one_by_one(engine: Engine, source: str, delivery: Claimed, decoded: wire.Delivery, now: datetime) -> None:
+def _apply_one_by_one(engine: Engine, source: str, delivery: Claimed, decoded: wire.Decoded, now: datetime) -> None:
     """Apply each record by itself and park those that PostgreSQL refuses, so that their neighbours count."""
     rest = Knowledge()
     rest.park(delivery.id, decoded.bad)
-    for index in range(len(decoded.records)):
+    for record in decoded.records:
         alone = Knowledge()
-        alone.learn_record(delivery.id, decoded, index, now + HORIZON)
+        alone.learn_record(delivery.id, record, now + HORIZON)
         try:
             _write(engine, source, alone, [])
         except DataError:
-            rest.park(delivery.id, [decoded.as_bad(index, "PostgreSQL cannot hold a value of this record")])
+            refused = "PostgreSQL cannot hold a value of this record"
+            rest.park(delivery.id, [wire.BadRecord(record.position, refused, record.raw())])
     _write(engine, source, rest, [delivery])
 
 

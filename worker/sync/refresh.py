@@ -8,10 +8,10 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from worker.auth0.client import Tenant
+from worker.auth0.client import PER_PAGE, Tenant
 from worker.auth0.pace import Budget, Priority
 from worker.domain.users import Profile, Tolerances, on_search, on_strong
-from worker.errors import Permanent, Refused, TenantDown, Throttled
+from worker.errors import Error, Permanent, Refused, TenantDown, Throttled, Transient
 from worker.logs import fingerprint, get_logger
 from worker.store import notes, users
 from worker.store.users import Claim
@@ -72,14 +72,13 @@ class Refresh:
         look = self.budget.look(GROUP)
         if look.paused > 0:
             return look.paused
-        page_size = self.tenant.page_size
         with self.engine.connect() as connection:
-            backlog = users.backlog(connection, most=max(page_size, int(look.level)) + 1)
+            backlog = users.backlog(connection, most=max(PER_PAGE, int(look.level)) + 1)
         if not backlog.open:
             return None
         if backlog.open <= look.level:
             return self._read_strongly("any", min(int(look.level), STRONG_AT_ONCE), totals)
-        full = backlog.weak_due >= page_size or backlog.weak_age >= PAGE_LINGER
+        full = backlog.weak_due >= PER_PAGE or backlog.weak_age >= PAGE_LINGER
         if backlog.weak_due and full and not (backlog.strong_due and totals["pages"] > totals["strong"]):
             return self._read_page(totals)
         if backlog.strong_due:
@@ -95,7 +94,7 @@ class Refresh:
                 return wait
             try:
                 answer = self.tenant.read_user(claim.user_id)
-            except (Throttled, TenantDown, Refused):
+            except (Transient, Refused):
                 self._give_back(rest)
                 raise
             except Permanent as error:
@@ -106,27 +105,20 @@ class Refresh:
         return 0 if claims else None
 
     def _read_page(self, totals: dict[str, int]) -> float | None:
-        claims = self._claim("weak", self.tenant.page_size)
-        ids = self.tenant.take_that_fit([claim.user_id for claim in claims])
-        self._give_back(claims[len(ids) :])
-        claims = claims[: len(ids)]
+        claims = self._claim("weak", PER_PAGE)
+        fitting = self.tenant.take_that_fit([claim.user_id for claim in claims])
+        self._give_back(claims[fitting:])
+        claims = claims[:fitting]
         if not claims:
             return None
         wait = self._spend("settle", claims)
         if wait is not None:
             return wait
         try:
-            page = self.tenant.search_users(ids)
-        except (Throttled, TenantDown, Refused):
+            page = self.tenant.search_users([claim.user_id for claim in claims])
+        except Error:
             self._give_back(claims)
             raise
-        except Permanent as error:
-            # A page that Auth0 refuses holds somebody it cannot be asked for: ask for each alone.
-            log.warning("a search was refused", reason=str(error), users=len(claims))
-            with self.engine.begin() as connection:
-                users.mark(connection, [users.UserNews(claim.user_id, strong=True) for claim in claims])
-            self._give_back(claims)
-            return 0
         totals["pages"] += 1
         found = {hit["user_id"]: hit for hit in page.hits}
         self._give_back([claim for claim in claims if claim.user_id not in page.covered])
