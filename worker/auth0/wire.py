@@ -7,23 +7,26 @@ An ordinary delivery is decoded whole, by msgspec, only the fields that are read
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 from msgspec import Raw, Struct
 
+from worker.auth0.spans import LOGS_ARRAY, REFUSED, array_bounds, opens, pieces, values
 from worker.domain.news import Unreadable
 
 # A delivery of more is no delivery of Auth0's: what comes after is kept as one bad record, so memory stays bounded by the body's size.
 MAX_RECORDS = 100_000
+_TOO_MANY = f"what follows the first {MAX_RECORDS} records of a delivery, not looked at"
 # A record msgspec refuses gets a second look from the standard library, whose objects take some twenty times the text's memory.
 SECOND_LOOK_BYTES = 1 << 20
 
-# How msgspec refuses: malformed or unfit, no UTF-8 where text is wanted, nested too deeply.
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ABSENT = Raw()
+
+# What nobody reads may be anything; what is read is one value. An object in its place (some dates are) gets the second look, so that
+# 16 MiB of them never become Python objects.
+_Scalar = str | int | float | bool | None
 
 
 class _Request(TypedDict, total=False):
@@ -46,6 +49,15 @@ class _Details(TypedDict, total=False):
     body: Any
 
 
+class _Call(TypedDict, total=False):
+    method: str
+    path: str
+
+
+class _LargeDetails(TypedDict, total=False):
+    request: _Call
+
+
 class Origin:
     """The body a record came in, and where in it: for the rare record that must be parked after it was decoded."""
 
@@ -58,7 +70,7 @@ class Origin:
     def raw(self, position: int) -> bytes:
         """Return the bytes of the record at `position`."""
         if self.spans is None:
-            self.spans = list(_values(self.body, _array_start(self.body) or 0))
+            self.spans = list(values(self.body, *(array_bounds(self.body) or (0, len(self.body)))))
         start, end = self.spans[position]
         return self.body[start:end]
 
@@ -70,14 +82,14 @@ class LogRecord(Struct, gc=False, kw_only=True):
     """
 
     type: str
-    date: Any = None
-    log_id: Any = None
-    user_id: Any = None
-    description: Any = None
-    connection: Any = None
-    connection_id: Any = None
-    strategy: Any = None
-    client_id: Any = None
+    date: _Scalar = None
+    log_id: _Scalar = None
+    user_id: _Scalar = None
+    description: _Scalar = None
+    connection: _Scalar = None
+    connection_id: _Scalar = None
+    strategy: _Scalar = None
+    client_id: _Scalar = None
     references: Raw = _ABSENT
     raw_details: Raw = msgspec.field(default=_ABSENT, name="details")
     # Ours, not Auth0's, and always set after decoding, whatever a body holds under these names.
@@ -95,24 +107,25 @@ class LogRecord(Struct, gc=False, kw_only=True):
     @property
     def details(self) -> Any:
         """The decoded details, None where there are none. Decoded at each access: few kinds of record need them."""
+        large = memoryview(self.raw_details).nbytes > SECOND_LOOK_BYTES
         try:
-            return _decoded(self.raw_details, _DETAILS)
+            return _decoded(self.raw_details, _LARGE_DETAILS if large else _DETAILS)
         except ValueError:
-            raise Unreadable("the record's details cannot be decoded") from None
+            raise Unreadable("its details cannot be decoded") from None
 
     @property
     def correlation_id(self) -> str | None:
         """The `X-Correlation-ID` of the Management API call that made this record, if it had one."""
         try:
-            references = _decoded(self.references, _ANY)
+            references = _decoded(self.references, _REFERENCES)
         except ValueError:
             return None
         found = references.get("correlation_id") if isinstance(references, dict) else None
         return found if isinstance(found, str) else None
 
 
-class _Object(Struct):
-    """Any object, its fields skipped."""
+class _References(TypedDict, total=False):
+    correlation_id: str
 
 
 class _Wrapped(Struct, gc=False):
@@ -123,17 +136,12 @@ class _Logs(Struct):
     logs: list[_Wrapped]
 
 
-class _Elsewhere(Struct):
-    logs: Raw
-
-
-_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _DETAILS = msgspec.json.Decoder(_Details)
-_OBJECT = msgspec.json.Decoder(_Object)
+_LARGE_DETAILS = msgspec.json.Decoder(_LargeDetails)
+_REFERENCES = msgspec.json.Decoder(_References)
 _WRAPPED = msgspec.json.Decoder(_Wrapped)
 _FLAT = msgspec.json.Decoder(LogRecord)
 _LOGS = msgspec.json.Decoder(_Logs)
-_ELSEWHERE = msgspec.json.Decoder(_Elsewhere)
 _WRAPPED_ARRAY = msgspec.json.Decoder(list[_Wrapped])
 _FLAT_ARRAY = msgspec.json.Decoder(list[LogRecord])
 _FIELDS = {
@@ -183,10 +191,10 @@ def _whole(body: bytes) -> list[LogRecord] | None:
     """Decode all records at once; None where one of them, or the shape, is out of the ordinary."""
     if len(body) > SECOND_LOOK_BYTES and body.count(b'"type"') > MAX_RECORDS:
         return None
-    for attempt in _IN_ARRAY if _opens(body, b"[") else _IN_LOGS if _LOGS_ARRAY.match(body) else _IN_LINES:
+    for attempt in _IN_ARRAY if opens(body, b"[") else _IN_LOGS if LOGS_ARRAY.match(body) else _IN_LINES:
         try:
             return attempt(body)
-        except _REFUSED:
+        except REFUSED:
             continue
     return None
 
@@ -206,12 +214,9 @@ def _apart(body: bytes) -> Decoded:
     origin = Origin(body, spans)
     records: list[LogRecord] = []
     bad: list[BadRecord] = []
-    for position, (start, end) in enumerate(_pieces(body)):
+    for position, (start, end) in enumerate(pieces(body)):
         if position == MAX_RECORDS:
-            rest = b"[" * (_array_start(body) is not None) + body[start:]
-            bad.append(
-                BadRecord(position, f"what follows the first {MAX_RECORDS} records of a delivery, not looked at", rest)
-            )
+            bad.append(BadRecord(position, _TOO_MANY, b"[" * (array_bounds(body) is not None) + body[start:]))
             break
         spans.append((start, end))
         try:
@@ -221,8 +226,8 @@ def _apart(body: bytes) -> Decoded:
         else:
             record.position, record.origin = position, origin
             records.append(record)
-    if not records and not _opens(body, b"[{"):
-        bad = [BadRecord(0, "not JSON", body)]
+    if not records and not opens(body, b"[{"):
+        bad = [BadRecord(0, "no delivery of log records", body)]
     return Decoded(records, bad)
 
 
@@ -230,17 +235,18 @@ def _one(piece: bytes) -> LogRecord:
     """Decode one record, whatever wraps it; raise Unreadable with the reason where it is bad."""
     try:
         return _WRAPPED.decode(piece).data
-    except _REFUSED:
+    except REFUSED:
         pass
     if len(piece) > SECOND_LOOK_BYTES:
         raise Unreadable(f"no log record as Auth0 writes them, and longer than {SECOND_LOOK_BYTES} bytes")
     try:
-        value = _lenient(piece)
+        return _unwrapped(_lenient(piece))
+    except Unreadable:
+        raise
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     except ValueError:
         raise Unreadable("not JSON") from None
-    return _unwrapped(value)
 
 
 def _unwrapped(value: Any) -> LogRecord:
@@ -257,130 +263,34 @@ def _unwrapped(value: Any) -> LogRecord:
     if not isinstance(code, str):
         raise Unreadable("its type is not text")
     fields: dict[str, Any] = {name: data.get(key) for name, key in _FIELDS.items()}
+    for name in ("references", "raw_details"):
+        fields[name] = _ABSENT if fields[name] is None else Raw(json.dumps(fields[name]).encode())
     return LogRecord(**fields)
 
 
 def _lenient(text: bytes) -> Any:
-    """Decode JSON as the standard library does: with half characters (JavaScript cuts emoji in two), NaN, and numbers of any size.
+    """Decode JSON as the standard library can: with half characters (JavaScript cuts emoji in two), control characters, numbers of any size.
 
     Bytes that are no UTF-8 become half characters too: harmless in a name nobody reads, and told by `news.user_id` in an id.
     """
-    return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_integer)
+    return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_integer, strict=False)
 
 
 def _integer(digits: str) -> float:
     return int(digits) if len(digits) < 400 else math.inf
 
 
-def _decoded(raw: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Decode `raw` (or return it, if _lenient has done so); raise ValueError where it cannot be."""
-    if not isinstance(raw, Raw):
-        return raw
+def _decoded(raw: Raw, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Decode `raw`, None if it is absent; raise ValueError where it cannot be."""
     text = memoryview(raw)
     if not text.nbytes:
         return None
     try:
         return decoder.decode(text)
-    except _REFUSED:
+    except REFUSED:
         if text.nbytes > SECOND_LOOK_BYTES:
             raise ValueError("too long for a second look") from None
     try:
         return _lenient(bytes(text))
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-# Where the records are
-
-_INK = re.compile(rb"\S")
-_LINE = re.compile(rb"[^\s][^\n]*")
-# Everything up to and including the next run of brackets outside strings. Possessive, and matched from where the last one ended, so that
-# 16 MiB of anything take linear time.
-_BRACKETS = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z))*+([\[{]++|[\]}]++)', re.DOTALL)
-_SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^,\s]+', re.DOTALL)
-_LOGS_ARRAY = re.compile(rb'\s*\{\s*"logs"\s*:\s*\[')
-_RECORD_START = re.compile(rb',\s*(?=\{\s*"log_id"\s*:)')
-
-
-def _opens(body: bytes, brackets: bytes) -> bool:
-    first = _INK.search(body)
-    return first is not None and first[0] in brackets
-
-
-def _array_start(body: bytes) -> int | None:
-    """Return where the elements begin if `body` is an array of records or `{"logs": […]}`, whole or not; None for anything else."""
-    if _opens(body, b"["):
-        return body.index(b"[") + 1
-    if first := _LOGS_ARRAY.match(body):
-        return first.end()
-    try:
-        logs = bytes(_ELSEWHERE.decode(body).logs)  # the object is whole, its `logs` not its first field
-    except _REFUSED:
-        return None
-    return body.index(logs) + 1 if logs.startswith(b"[") else None
-
-
-def _pieces(body: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each record starts and ends: elements of the array, else the whole body if it is one object, else lines."""
-    start = _array_start(body)
-    if start is not None:
-        for begin, end in _values(body, start):
-            yield from _resynchronised(body, begin, end)
-    elif _is_object(body):
-        yield 0, len(body)
-    else:
-        for line in _LINE.finditer(body):
-            yield line.start(), line.start() + len(line[0].rstrip())
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        _OBJECT.decode(body)
-    except _REFUSED:
-        return False
-    return True
-
-
-def _values(body: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yield where each JSON value from `start` on starts and ends, up to the bracket that closes the array around them, or the end."""
-    depth, begin, at = 0, start, start  # `at`: where the last value ended, or the last brackets inside one
-    while match := _BRACKETS.match(body, at):
-        opens, ends = match.span(1)
-        width = ends - opens
-        if body[opens] in b"[{":
-            if not depth:
-                yield from _scalars(body, at, opens)
-                begin = opens
-            depth += width
-        elif width < depth:
-            depth -= width
-        else:
-            if depth:
-                yield begin, opens + depth
-            else:
-                yield from _scalars(body, at, opens)
-            if width > depth:
-                return
-            depth = 0
-        at = ends
-    if depth:
-        yield begin, begin + len(body[begin:].rstrip())
-    else:
-        yield from _scalars(body, at, len(body))
-
-
-def _scalars(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for scalar in _SCALAR.finditer(body, start, end):
-        yield scalar.span()
-
-
-def _resynchronised(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield `start, end`, cut where further records begin if it is not JSON: a missing bracket in one must not take its neighbours along.
-
-    Inside a string a quote is escaped, so no text of a user's can pass for the start of a record.
-    """
-    if not _is_object(body[start:end]):
-        for cut in _RECORD_START.finditer(body, start, end):
-            yield start, cut.start()
-            start = cut.end()
-    yield start, end
