@@ -229,7 +229,7 @@ def _major() -> str:
 def _kept(keep: Path, account: Account | None) -> Path:
     """Return the folder for a cluster that stays: `keep`, or one of the system's where the account cannot enter `keep`."""
     if can_reach(keep, account):
-        return keep
+        return keep.resolve()
     name = hashlib.sha256(bytes(keep.resolve())).hexdigest()[:12]
     elsewhere = Path("/var/lib/understudy") / name
     elsewhere.mkdir(parents=True, exist_ok=True)

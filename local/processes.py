@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Self
+from typing import IO, NoReturn, Self
 
 from local import watcher
 from local.children import Children
@@ -272,11 +272,12 @@ class Processes:
             if process.died:
                 raise ProcessDied(process)
 
-    def run_forever(self) -> None:
-        """Return never; Ctrl-C and a death end it."""
+    def watch(self, others: Callable[[], None] = lambda: None) -> NoReturn:
+        """Run until Ctrl-C, or until a death: `check`, and what `others` raises."""
         while True:
             self.check()
-            time.sleep(0.2)
+            others()
+            time.sleep(0.3)
 
 
 def _say_nothing(_name: str, _line: str) -> None:

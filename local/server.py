@@ -138,6 +138,12 @@ class EmbeddedServer(abc.ABC):
         finally:
             self.start()
 
+    def check(self) -> None:
+        """Raise ServerError if it has ended though nobody stopped it."""
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()
+            raise ServerError(f"the embedded {self.name} has ended by itself. Its log ends:\n{self._log_tail()}")
+
     def _end(self, plan: StopPlan) -> None:
         process, self._process = self._process, None
         if process is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from local.children import Children
 from local.postgres_server import EmbeddedPostgres, Postgres, embedded_postgres
 from local.redis_server import EmbeddedRedis, Redis, embedded_redis
-from local.server import ServerError
+from local.server import EmbeddedServer, ServerError
 
 __all__ = [
     "EmbeddedPostgres",
@@ -32,6 +32,12 @@ class Servers:
 
     postgres: Postgres
     redis: Redis
+
+    def check(self) -> None:
+        """Raise ServerError if an embedded one has ended though nobody stopped it."""
+        for server in (self.postgres, self.redis):
+            if isinstance(server, EmbeddedServer):
+                server.check()
 
 
 @contextlib.contextmanager

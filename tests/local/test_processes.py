@@ -24,7 +24,7 @@ STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.fork()
-print("pid", os.getpid(), flush=True)
+os.write(1, b"pid %d\n" % os.getpid())
 time.sleep(600)
 """
 
@@ -45,7 +45,7 @@ with ending_on_signals(), Children() as children:
         print("folder", postgres.data.parent, flush=True)
         with Processes(children, cwd=Path.cwd(), say=say) as processes:
             processes.start("stubborn", [sys.executable, "-c", sys.argv[1]], grace=0.5)
-            processes.run_forever()
+            processes.watch()
 """
 
 
