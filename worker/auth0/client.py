@@ -1,0 +1,266 @@
+"""The tenant: what may be asked of Auth0's Management API, and what its answers mean.
+
+Requests are built by auth0-python (paths, quoting, telemetry); answers are read from their bytes (worker.auth0.transport).
+Every answer goes to the budget first. What is not a usable answer becomes an error of our tree, whose text holds
+Auth0's status and error code and nothing else: no id, no body, no token.
+
+Callers take from the budget before they ask: one token per method called.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Final, TypeVar
+
+import httpx
+from auth0.management import ManagementClient
+from auth0.management.core.request_options import RequestOptions
+from redis import Redis
+
+from worker.auth0.pace import Budget, Group
+from worker.auth0.search import (
+    PER_PAGE,
+    SMALLER_PAGE,
+    Found,
+    Profile,
+    SearchBounds,
+    SearchPage,
+    about_page_size,
+    query_for,
+    read_search,
+)
+from worker.auth0.token import BeingFetched, SharedToken
+from worker.auth0.transport import Answer, NotUsable, exchange, longest_exchange, open_client
+from worker.errors import BadRecord, BrokerDown, Permanent, Refused, TenantDown, Throttled
+from worker.settings import Settings
+
+REFUSED_PAUSE: Final = 60.0
+"""Seconds until a refused group is tried again: somebody may have mended the grant meanwhile."""
+TOKEN_QUOTA: Final = 600.0
+"""Seconds: a token younger than this is not replaced because it lacks a scope (plans count tokens by the month)."""
+
+_MISSING_USER: Final = (404, "inexistent_user")
+_NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}  # the SDK would sleep and repeat, outside the budget
+
+T = TypeVar("T")
+
+
+class Rejected(Permanent):
+    """Auth0 rejects this one request (400, 409, 413 …); others may pass. `code` is Auth0's errorCode, "" if unknown."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"Auth0 rejected the request: {status} {code}".rstrip())
+        self.status = status
+        self.code = code
+
+
+class SearchTimedOut(TenantDown):
+    """The search took longer than Auth0 allows (503). Pages are smaller for a while; strong reads are not concerned."""
+
+
+class _No(Enum):
+    """Answers to a strong read that are no profile."""
+
+    SUCH_USER = "Auth0 says that there is none"
+    SENSE = "JSON, but not to be decoded"
+
+
+class Tenant:
+    """The tenant's Management API. Connects on first use, so after the fork; may be shared by threads.
+
+    Methods raise TenantDown (no answer, 5xx, no JSON), Throttled (429), Refused (credentials, scope), Rejected (this
+    request), BadRecord (this user). The first three have paused the group for every process when they are raised.
+    `redis` must return bytes.
+    """
+
+    def __init__(self, settings: Settings, redis: Redis, budget: Budget) -> None:
+        self.domain: Final = settings.auth0_domain
+        self.longest_call: Final = 3 * longest_exchange(settings)
+        """Seconds a method may take at most: a token, the request, the request again after a 401. Leases are longer."""
+        self._settings, self._budget = settings, budget
+        self._token = SharedToken(redis, settings, self._http, on_request=budget.count_token_request)
+        self._opening = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._sdk: ManagementClient | None = None
+        self._bounds = SearchBounds(len(f"https://{self.domain}/api/v2/users"))
+
+    # Reading users
+
+    def read_user(self, user_id: str) -> Profile | None:
+        """Read a user strongly: the profile, or None where Auth0 itself says that there is no such user (P12).
+
+        BadRecord for this one user: an id that no URL can hold, a profile that no database can, somebody else's profile.
+        """
+        if user_id in ("", ".", ".."):  # the URL would name another endpoint
+            raise BadRecord("not a user id")
+        found: Profile | _No = self._ask(
+            "read_users",
+            "read:users",
+            lambda api: api.users.get(user_id, request_options=_NO_RETRIES),
+            _read_profile,
+        )
+        if found is _No.SUCH_USER:
+            return None
+        if found is _No.SENSE:
+            raise BadRecord("Auth0 holds a profile that cannot be decoded")
+        if found["user_id"] != user_id:
+            # Should a linked id ever be answered with its primary: no proof of a deletion, and no outage either.
+            raise BadRecord("Auth0 answered with another user's profile")
+        return found
+
+    def take_that_fit(self, user_ids: Sequence[str], per_page: int = PER_PAGE) -> int:
+        """Return how many of these ids, from the first on, one search can ask for: at least 1 unless there are none."""
+        return self._bounds.fit(user_ids, per_page)
+
+    def search_users(self, user_ids: Iterable[str], per_page: int = PER_PAGE) -> SearchPage:
+        """Search users by id, one page, one call; eventually consistent (P10).
+
+        Asks for as many as `take_that_fit` says. Ids that are too long to search make no call: covered, no hits.
+        """
+        asked = list(dict.fromkeys(user_ids))
+        asked = asked[: self._bounds.fit(asked, per_page)]
+        searchable = [user_id for user_id in asked if self._bounds.holds(user_id)]
+        if not searchable:
+            return SearchPage([], frozenset(asked))
+        size = min(self._bounds.page, max(per_page, 1))
+        q = query_for(searchable)
+        answer: Found | Answer = self._ask(
+            "read_users",
+            "read:users",
+            lambda api: api.users.list(
+                q=q, search_engine="v3", page=0, per_page=size, include_totals=True, request_options=_NO_RETRIES
+            ),
+            read_search,
+        )
+        return self._searched(answer, asked, searchable, size)
+
+    def _searched(self, answer: Found | Answer, asked: list[str], searchable: list[str], size: int) -> SearchPage:
+        """Make a page of the answer, or learn from a refusal what the next search must look like."""
+        if isinstance(answer, Found):
+            if answer.limit is not None and answer.limit < size:
+                self._bounds.page = max(1, answer.limit)
+            return answer.page(asked, size)
+        if answer.status == 414:
+            self._bounds.shorten(searchable)
+            return SearchPage([], frozenset(asked).difference(searchable), "414")
+        if answer.status == 503 and len(searchable) == 1:
+            return SearchPage([], frozenset(asked), "503")
+        if answer.status == 503:
+            self._bounds.slow_down(len(searchable))
+            raise SearchTimedOut("Auth0 gave up on a search (503)")
+        if size > SMALLER_PAGE and about_page_size(answer):
+            self._bounds.page = SMALLER_PAGE
+            return SearchPage([], frozenset(), "per_page")
+        # One id in it breaks the query: each is read by itself.
+        return SearchPage([], frozenset(asked), f"400 {answer.code('errorCode')}".rstrip())
+
+    # Asking
+
+    def _ask(
+        self, group: Group, scope: str, send: Callable[[ManagementClient], object], read: Callable[[Answer], T]
+    ) -> T:
+        """Send one request; return what `read` makes of the answer, or raise what an answer means that it cannot use."""
+        answer = self._send(group, send)
+        if answer.status == 401 and answer.json_object() is not None:
+            self._token.drop(answer.token)
+            self._tell(lambda: self._budget.charge(group))
+            answer = self._send(group, send)
+        try:
+            found = read(answer)
+        except NotUsable:
+            raise self._verdict(group, scope, answer) from None
+        if answer.status < 500:
+            self._tell(lambda: self._budget.heard(group, answer.headers))
+        return found
+
+    def _send(self, group: Group, send: Callable[[ManagementClient], object]) -> Answer:
+        try:
+            return exchange(lambda: send(self._api()))
+        except TenantDown:
+            self._tell(lambda: self._budget.failed(group))
+            raise
+        except Refused:
+            self._tell(lambda: self._budget.pause_all(REFUSED_PAUSE, "credentials refused"))
+            raise
+        except BeingFetched:
+            raise
+        except Throttled as throttled:
+            seconds = throttled.retry_after or REFUSED_PAUSE
+            self._tell(lambda: self._budget.pause_all(seconds, "token requests throttled"))
+            raise
+
+    def _verdict(self, group: Group, scope: str, answer: Answer) -> Exception:
+        if answer.status == 429:
+            seconds = self._tell(lambda: self._budget.throttled(group, answer.headers))
+            return Throttled(f"Auth0 answered 429 to {group}", retry_after=seconds)
+        body = answer.json_object()
+        if answer.status == 414 or (body is not None and body.get("statusCode") == answer.status < 500):
+            self._tell(lambda: self._budget.heard(group, answer.headers))
+            return self._refusal(group, scope, answer)
+        self._tell(lambda: self._budget.failed(group))
+        return TenantDown(f"Auth0 answered {answer.status}" + (", not its JSON" if answer.status < 500 else ""))
+
+    def _refusal(self, group: Group, scope: str, answer: Answer) -> Exception:
+        code = answer.code("errorCode", "error")
+        if answer.status == 401:
+            self._tell(lambda: self._budget.pause_all(REFUSED_PAUSE, "credentials refused"))
+            return Refused("Auth0 refuses a token it has just issued (401)")
+        if answer.status == 403 and code == "insufficient_scope":
+            # The scopes are in the token: one fetched after the grant is mended has them.
+            self._token.drop(answer.token, unless_newer_than=TOKEN_QUOTA)
+            self._tell(lambda: self._budget.pause(group, REFUSED_PAUSE, f"lacks scope {scope}"))
+            return Refused(f"the application lacks the scope {scope}: grant it in Auth0", scope=scope)
+        if answer.status == 403:
+            self._tell(lambda: self._budget.pause(group, REFUSED_PAUSE, f"forbidden {code}".rstrip()))
+            return Refused(f"Auth0 forbids {group}: 403 {code}".rstrip())
+        return Rejected(answer.status, code)
+
+    @staticmethod
+    def _tell(budget: Callable[[], T]) -> T | None:
+        """Tell the budget; with Redis away the answer is still worth having, and nothing more is granted anyway."""
+        try:
+            return budget()
+        except BrokerDown:
+            return None
+
+    def _http(self) -> httpx.Client:
+        with self._opening:
+            if self._client is None:
+                self._client = open_client(self._settings)
+            return self._client
+
+    def _api(self) -> ManagementClient:
+        client = self._http()
+        with self._opening:
+            if self._sdk is None:
+                self._sdk = ManagementClient(domain=self.domain, token=self._token.current, httpx_client=client)
+            return self._sdk
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = self._sdk = None
+
+
+def _read_profile(answer: Answer) -> Profile | _No:
+    body = answer.json_object()
+    if answer.status == 404 and body is not None and (body.get("statusCode"), body.get("errorCode")) == _MISSING_USER:
+        return _No.SUCH_USER
+    if answer.status == 200 and body is not None and isinstance(body.get("user_id"), str):
+        return body
+    if answer.status == 200 and body is None and _odd_json(answer.body):
+        return _No.SENSE
+    raise NotUsable
+
+
+def _odd_json(body: bytes) -> bool:
+    """Whether this is a JSON object all the same, as lenient parsers see it."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False

@@ -1,0 +1,122 @@
+"""The HTTPS connection to the tenant: verified, bounded, and answered in bytes.
+
+auth0-python and the token request both go through the client opened here. An answer is taken off in a response hook and
+raised as `Answered`, so that the SDK builds requests but never models answers: one odd field in one profile would cost
+the whole page, and its models rewrite dates (auth0-python 6.8: `ParsingError`; `…01.573Z` becomes `…01.573000Z`).
+
+httpx logs each URL at INFO and httpcore each header at DEBUG; worker.logs keeps both at WARNING.
+"""
+
+import re
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from worker.errors import TenantDown, WrongSetting
+from worker.settings import Settings
+
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""After decompression; a page of 100 profiles at Auth0's cap of 10 KB is 1 MB."""
+
+CONNECT_SECONDS: Final = 3.0
+"""Waiting longer for a TCP connection helps nobody: the request has not been sent, and is made again."""
+
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: `token` is the bearer token that was sent. Neither body nor token shows in its repr."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    token: str = field(default="", repr=False)
+
+    def json_object(self) -> dict[str, Any] | None:
+        """Return the body as a JSON object; None for anything else (HTML, a list, nothing, too deep)."""
+        try:
+            found = msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def code(self, *names: str) -> str:
+        """Return Auth0's own word for an error (`errorCode` or `error`), "" if it is none that is safe to print."""
+        body = self.json_object() or {}
+        found = next((body[name] for name in names if isinstance(body.get(name), str)), "")
+        return found if _CODE.fullmatch(found) else ""
+
+
+class Answered(Exception):  # noqa: N818  # not an error: it carries the answer past the SDK's models
+    """An answer came."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class NotUsable(Exception):  # noqa: N818  # no error yet: what it means depends on the status
+    """The reader of an answer cannot use it."""
+
+
+def open_client(settings: Settings) -> httpx.Client:
+    """Open a client; call after the fork, once per process. Raises WrongSetting for an unreadable CA file."""
+    seconds = settings.auth0_timeout.total_seconds()
+
+    def take_off(response: httpx.Response) -> None:
+        body = _bounded(response, deadline=time.monotonic() + seconds)
+        token = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+        raise Answered(Answer(response.status_code, response.headers, body, token))
+
+    return httpx.Client(
+        verify=_trust(settings),
+        timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        follow_redirects=False,  # a login page is no answer, and the token goes to nobody else
+        limits=httpx.Limits(max_connections=10, max_keepalive_connections=5, keepalive_expiry=30),
+        event_hooks={"response": [take_off]},
+    )
+
+
+def longest_exchange(settings: Settings) -> float:
+    """Return the seconds one request may take: to connect, to be answered, to be read (to the deadline and one chunk)."""
+    return CONNECT_SECONDS + 3 * settings.auth0_timeout.total_seconds()
+
+
+def exchange(send: Callable[[], object]) -> Answer:
+    """Run `send`, which sends one request through our client, and return the answer. TenantDown if none came."""
+    try:
+        send()
+    except Answered as answered:
+        return answered.answer
+    except httpx.HTTPError as error:
+        reason = type(error).__name__  # its text holds the URL
+    else:
+        raise AssertionError("sent through a client that is not ours")
+    raise TenantDown(f"Auth0 did not answer: {reason}")
+
+
+def _bounded(response: httpx.Response, deadline: float) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes(65536):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise httpx.ReadError("the answer is too long")
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the answer dribbles in")
+    return bytes(body)
+
+
+def _trust(settings: Settings) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    if settings.auth0_ca_file:
+        try:
+            context.load_verify_locations(cafile=settings.auth0_ca_file)
+        except OSError:  # ssl.SSLError is one
+            raise WrongSetting("AUTH0_CA_FILE is no readable file of PEM certificates") from None
+    return context
