@@ -57,8 +57,11 @@ class People:
         }
 
     def sign_up(self, rng: random.Random, connection_name: str | None = None, *, log_in: bool = True) -> User:
-        """Make a new person. Social and enterprise users have no `ss`: their first login makes them."""
-        connection = self._connection(rng, connection_name)
+        """Make a new person. Social and enterprise users have no `ss`: their first login makes them.
+
+        So whoever signs up without logging in does it at the database connection, unless another is named.
+        """
+        connection = self._connection(rng, connection_name or (None if log_in else connections.DATABASE))
         user = self._new_user(rng, connection)
         if connection.strategy_type in {"database", "passwordless"}:
             self._journal.signed_up(user, self._journal.any_ip())
