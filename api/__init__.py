@@ -1,0 +1,1 @@
+"""A letter box and a window: the web process."""

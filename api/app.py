@@ -39,7 +39,11 @@ def make_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/webhooks/auth0/logs", LogStream(tokens, inbox, doorbell, settings.max_delivery_bytes), methods=["POST"]),
+            Route(
+                "/webhooks/auth0/logs",
+                LogStream(tokens, inbox, doorbell, settings.max_delivery_bytes),
+                methods=["POST"],
+            ),
             Route("/healthz", healthz),
             Route("/readyz", readyz(partial(views.ready, settings))),
         ],

@@ -118,7 +118,9 @@ def _undo(encoding: str, body: bytes, limit: int) -> bytes:
         for chunk in _unpack(encoding, body):
             size += len(chunk)
             if size > limit:
-                raise Oversize(size, f"oversize, not kept, {len(body)} bytes of {encoding} that unpack to more than {limit} bytes")
+                raise Oversize(
+                    size, f"oversize, not kept, {len(body)} bytes of {encoding} that unpack to more than {limit} bytes"
+                )
             chunks.append(chunk)
     except zlib.error:
         raise Undecodable from None

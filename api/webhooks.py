@@ -1,5 +1,6 @@
 """Takes Auth0's log stream: authenticate, bound, store, answer 2xx, ring."""
 
+import contextlib
 import hmac
 import re
 from collections.abc import Iterable
@@ -31,7 +32,9 @@ class LogStream:
         encoding, authorization = _headers(scope)
         if not self._authentic(authorization):
             self._inbox.count("unauthorized_logs")
-            response = problem(401, "The Authorization header is none of LOG_STREAM_TOKENS.", {"WWW-Authenticate": "Bearer"})
+            response = problem(
+                401, "The Authorization header is none of LOG_STREAM_TOKENS.", {"WWW-Authenticate": "Bearer"}
+            )
         else:
             try:
                 response = await self._accept(receive, encoding)
@@ -81,8 +84,6 @@ def _spellings(token: str) -> set[bytes]:
     """A header is bytes; which ones a token beyond ASCII becomes is the sender's choice."""
     spellings = {token.encode()}
     if not token.isascii():
-        try:
+        with contextlib.suppress(UnicodeEncodeError):
             spellings.add(token.encode("latin-1"))
-        except UnicodeEncodeError:
-            pass
     return spellings

@@ -25,7 +25,7 @@ _POLL = 0.05  # seconds
 _DEADLY = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 
 
-class ProcessDied(Exception):  # noqa: N818 -- says what happened, as every error here
+class ProcessDied(Exception):
     """A process that should run has ended; the message names it, its status and the last it said."""
 
     def __init__(self, process: Process) -> None:
@@ -38,7 +38,7 @@ class ProcessDied(Exception):  # noqa: N818 -- says what happened, as every erro
         super().__init__("\n".join([f"{process.name} {how}. The last it said:", *process.tail]))
 
 
-class NotHealthy(Exception):  # noqa: N818
+class NotHealthy(Exception):
     """A process runs and did not become healthy in time."""
 
 

@@ -1,0 +1,1 @@
+"""The truth: the copy, and the loops that keep it right."""

@@ -68,8 +68,15 @@ def drain() -> None:
 
 @cli.command()
 def brake(
-    recheck: Annotated[bool, typer.Option("--recheck", help="Ask the tenant about each of them again, and about today's other unannounced deletions.")] = False,
-    allow: Annotated[int, typer.Option("--allow", min=0, help="Let this many of them be deleted, the longest waiting first.")] = 0,
+    recheck: Annotated[
+        bool,
+        typer.Option(
+            "--recheck", help="Ask the tenant about each of them again, and about today's other unannounced deletions."
+        ),
+    ] = False,
+    allow: Annotated[
+        int, typer.Option("--allow", min=0, help="Let this many of them be deleted, the longest waiting first.")
+    ] = 0,
 ) -> None:
     """Look at deletions that nothing announced and that were stopped for being too many, and answer."""
     with _parts() as parts, parts.engine.begin() as connection:

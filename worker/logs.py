@@ -45,7 +45,9 @@ def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         event["error"] = describe(error)
-        event["frames"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-8:]
+        event["frames"] = [
+            f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+        ][-8:]
     return event
 
 

@@ -100,9 +100,11 @@ class Settings(BaseSettings):
     def from_environment(cls) -> Self:
         """Read the environment; raises WrongSetting naming every wrong variable, without its value."""
         try:
-            return cls()  # the environment fills it
+            return cls()  # type: ignore[call-arg]  # the environment fills it
         except ValidationError as error:
-            raise WrongSetting("; ".join(_sentence(problem["loc"], problem["msg"], problem["type"]) for problem in error.errors())) from None
+            raise WrongSetting(
+                "; ".join(_sentence(problem["loc"], problem["msg"], problem["type"]) for problem in error.errors())
+            ) from None
 
     def require(self, *names: str) -> None:
         """Raise WrongSetting for those of `names` that are empty: a process says what it cannot do without."""

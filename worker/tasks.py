@@ -79,4 +79,3 @@ def _guarded(task: Callable[[], None]) -> Callable[[], None]:
 
     run.__doc__ = task.__doc__
     return run
-

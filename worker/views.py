@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast, get_args
 
 import psycopg
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from worker.auth0.pace import Budget
+from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
 from worker.store import schema
@@ -34,7 +34,9 @@ SELECT count(*), coalesce(extract(epoch FROM now() - min(first_at) FILTER (WHERE
        count(*) FILTER (WHERE strong), count(*) FILTER (WHERE braked_at IS NOT NULL)
 FROM news
 """)
-_USERS = text("SELECT count(*) FILTER (WHERE deleted_at IS NULL), count(*) FILTER (WHERE deleted_at IS NOT NULL) FROM users")
+_USERS = text(
+    "SELECT count(*) FILTER (WHERE deleted_at IS NULL), count(*) FILTER (WHERE deleted_at IS NOT NULL) FROM users"
+)
 
 
 @dataclass(slots=True)
@@ -79,10 +81,29 @@ def status(settings: Settings, *, budget: Budget) -> Status:
     finally:
         engine.dispose()
     try:
-        report.budget = budget.report()
+        report.budget = _spent(budget)
     except BrokerDown:
         report.problems.append("Redis cannot be reached at REDIS_URL: nothing is read from Auth0 until it is back")
     report.problems[:0] = list(_problems(report))
+    return report
+
+
+def _spent(budget: Budget) -> dict[str, dict[str, Any]]:
+    """Return each bucket as it stands: tokens left, its terms, its pause, and what was spent since Redis was last wiped."""
+    report: dict[str, dict[str, Any]] = {}
+    for bucket, counts in budget.counts().items():
+        if bucket in get_args(Group) or bucket == GLOBAL:
+            look = budget.look("other" if bucket == GLOBAL else cast("Group", bucket))
+            report[bucket] = {
+                "tokens": round(look.level, 1),
+                "burst": look.capacity,
+                "per_second": round(look.rate, 2),
+                "paused_s": round(look.paused, 1),
+                "reason": look.reason,
+                **counts,
+            }
+        else:
+            report[bucket] = dict(counts)
     return report
 
 
@@ -127,12 +148,16 @@ def _problems(report: Status) -> list[str]:
     if report.inbox["oldest_pending_s"] > PENDING_TOO_OLD:
         found.append(f"a delivery has waited for {report.inbox['oldest_pending_s']:.0f} s: is a worker running?")
     if report.news["oldest_stale_s"] > STALE_TOO_OLD:
-        found.append(f"a user has been stale for {report.news['oldest_stale_s']:.0f} s: look at the budget and the worker's log")
+        found.append(
+            f"a user has been stale for {report.news['oldest_stale_s']:.0f} s: look at the budget and the worker's log"
+        )
     if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
         found.append("something was parked because it could not be understood: look into the tables parked and inbox")
     unauthorized = report.counters.get("unauthorized_logs")
     if unauthorized and (datetime.now(UTC) - unauthorized["latest_at"]).total_seconds() < STALE_TOO_OLD:
-        found.append("deliveries came with a wrong token: if they are Auth0's, its events are being lost; compare LOG_STREAM_TOKENS")
+        found.append(
+            "deliveries came with a wrong token: if they are Auth0's, its events are being lost; compare LOG_STREAM_TOKENS"
+        )
     workers = [quiet for name, quiet in report.processes.items() if name.startswith("worker@")]
     if not workers or min(workers) > PROCESS_TOO_QUIET:
         found.append("no worker has been seen for a minute: start one (`worker` in the Procfile)")
@@ -148,12 +173,22 @@ def show(report: Status, console: Console) -> None:
     table.add_row("schema", report.schema)
     table.add_row("users", f"{report.users['live']:,} live, {report.users['tombstones']:,} tombstones")
     table.add_row("inbox", f"{report.inbox['pending']:,} pending, the oldest for {report.inbox['oldest_pending_s']} s")
-    table.add_row("parked", f"{report.inbox['parked_deliveries']:,} deliveries, {report.inbox['parked_records']:,} records")
-    table.add_row("stale", f"{report.news['stale']:,} users, the oldest for {report.news['oldest_stale_s']} s; {report.news['braked']:,} braked")
-    table.add_row("last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never")
+    table.add_row(
+        "parked", f"{report.inbox['parked_deliveries']:,} deliveries, {report.inbox['parked_records']:,} records"
+    )
+    table.add_row(
+        "stale",
+        f"{report.news['stale']:,} users, the oldest for {report.news['oldest_stale_s']} s; {report.news['braked']:,} braked",
+    )
+    table.add_row(
+        "last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never"
+    )
     for name in ("unauthorized_logs", "oversize"):
         counter = report.counters.get(name)
-        table.add_row(name.replace("_", " "), f"{counter['value']:,}, last {counter['latest_at']:%Y-%m-%d %H:%M:%S}" if counter else "0")
+        table.add_row(
+            name.replace("_", " "),
+            f"{counter['value']:,}, last {counter['latest_at']:%Y-%m-%d %H:%M:%S}" if counter else "0",
+        )
     for name, level in (report.budget or {}).items():
         table.add_row(f"budget {name}", ", ".join(f"{key} {value}" for key, value in level.items()))
     for name, quiet in report.processes.items():
@@ -187,7 +222,9 @@ async def admit(connection: psycopg.AsyncConnection[Any], domain: str) -> None:
     except psycopg.errors.UndefinedTable:
         raise SchemaBehind("the database is empty: run `understudy db upgrade`") from None
     if row is not None and row[0] != domain:
-        raise WrongTenant(f"this database is a copy of {row[0]}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database")
+        raise WrongTenant(
+            f"this database is a copy of {row[0]}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
+        )
 
 
 async def ready(settings: Settings) -> None:
@@ -197,11 +234,15 @@ async def ready(settings: Settings) -> None:
     try:
         async with (
             asyncio.timeout(2),
-            await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="understudy-readyz") as connection,
+            await psycopg.AsyncConnection.connect(
+                url, autocommit=True, application_name="understudy-readyz"
+            ) as connection,
         ):
             await admit(connection, settings.auth0_domain)
             row = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
     except (psycopg.Error, OSError, TimeoutError):
         raise DatabaseDown("PostgreSQL cannot be reached") from None
     if row is None or row[0] < needed:
-        raise SchemaBehind(f"the database is at revision {row[0] if row else 'none'}, this release needs {needed}: run `understudy db upgrade`")
+        raise SchemaBehind(
+            f"the database is at revision {row[0] if row else 'none'}, this release needs {needed}: run `understudy db upgrade`"
+        )

@@ -14,9 +14,12 @@ from importlib.resources import files
 from typing import Any, Final, Literal, get_args
 
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError as RedisTimeoutError,
+)
 
 from worker.errors import BrokerDown, WrongSetting
 from worker.settings import Plan, Settings

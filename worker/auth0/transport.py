@@ -53,7 +53,7 @@ class Answer:
         return found if _CODE.fullmatch(found) else ""
 
 
-class Answered(Exception):  # noqa: N818  # not an error: it carries the answer past the SDK's models
+class Answered(Exception):  # not an error: it carries the answer past the SDK's models
     """An answer came."""
 
     def __init__(self, answer: Answer) -> None:
@@ -61,7 +61,7 @@ class Answered(Exception):  # noqa: N818  # not an error: it carries the answer 
         self.answer = answer
 
 
-class NotUsable(Exception):  # noqa: N818  # no error yet: what it means depends on the status
+class NotUsable(Exception):  # no error yet: what it means depends on the status
     """The reader of an answer cannot use it."""
 
 

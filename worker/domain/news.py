@@ -47,7 +47,7 @@ class LogRecord(Protocol):
         """The decoded details; raises Unreadable where their bytes cannot be decoded."""
 
 
-class Unreadable(ValueError):  # noqa: N818 - named like the error tree's
+class Unreadable(ValueError):
     """A record that cannot be understood. The text is the reason, shown to the operator: it holds no personal data."""
 
 

@@ -1,5 +1,6 @@
 """Rings for a loop: one queued message is enough, and a Redis that is away costs nobody more than a moment."""
 
+import contextlib
 import threading
 from typing import Any
 
@@ -126,10 +127,8 @@ class Doorbell:
     def _forget_connection(self) -> None:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
-            try:
+            with contextlib.suppress(Exception):  # it is broken, which is why it goes
                 publisher.release()
-            except Exception:  # noqa: BLE001, S110 it is broken, which is why it goes
-                pass
 
 
 def _key(task: str) -> str:

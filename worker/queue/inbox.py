@@ -158,7 +158,11 @@ class Inbox:
     async def _connect(self) -> Connection:
         async with asyncio.timeout(DEADLINE):
             connection = await psycopg.AsyncConnection.connect(
-                self._url, autocommit=True, application_name="understudy-web", tcp_user_timeout=5000, prepare_threshold=0
+                self._url,
+                autocommit=True,
+                application_name="understudy-web",
+                tcp_user_timeout=5000,
+                prepare_threshold=0,
             )
         try:
             async with asyncio.timeout(DEADLINE):
@@ -173,7 +177,9 @@ class Inbox:
         while batch := self._take():
             self._under_way.update(batch)
             try:
-                await connection.execute(_INSERT, tuple(list(column) for column in zip(*(delivery.row for delivery in batch), strict=True)))
+                await connection.execute(
+                    _INSERT, tuple(list(column) for column in zip(*(delivery.row for delivery in batch), strict=True))
+                )
             except BaseException:
                 # Perhaps it was committed: then it is stored twice, which is harmless (P6).
                 self._waiting.extendleft(reversed([delivery for delivery in batch if not delivery.stored.done()]))
@@ -207,7 +213,11 @@ class Inbox:
     def _notice(self, error: BaseException) -> None:
         trouble = error if isinstance(error, Error) else DatabaseDown("PostgreSQL cannot be reached")
         if type(trouble) is not type(self._trouble):
-            log.warning("inbox_unavailable", reason=str(error) if isinstance(error, Error) else describe(error), waiting=len(self._waiting))
+            log.warning(
+                "inbox_unavailable",
+                reason=str(error) if isinstance(error, Error) else describe(error),
+                waiting=len(self._waiting),
+            )
         self._trouble = trouble
 
     async def _watch(self) -> None:

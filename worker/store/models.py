@@ -43,7 +43,13 @@ Instant = DateTime(timezone=True)
 tenant = Table(
     "tenant",
     metadata,
-    Column("singleton", Boolean, CheckConstraint("singleton", name="singleton"), primary_key=True, server_default=text("true")),
+    Column(
+        "singleton",
+        Boolean,
+        CheckConstraint("singleton", name="singleton"),
+        primary_key=True,
+        server_default=text("true"),
+    ),
     Column("domain", Text, nullable=False, comment="AUTH0_DOMAIN that this database is a copy of"),
     Column("copied_since", Instant, nullable=False, server_default=func.now()),
 )
@@ -94,7 +100,9 @@ users = Table(
     Column(
         "plan",
         Text,
-        Computed("CASE WHEN jsonb_typeof(app_metadata -> 'plan') = 'string' THEN app_metadata ->> 'plan' END", persisted=True),
+        Computed(
+            "CASE WHEN jsonb_typeof(app_metadata -> 'plan') = 'string' THEN app_metadata ->> 'plan' END", persisted=True
+        ),
     ),
     Column(
         "linked_ids",
@@ -118,7 +126,14 @@ news = Table(
     "news",
     metadata,
     Column("user_id", UserId, primary_key=True),
-    Column("number", BigInteger, news_number, nullable=False, server_default=news_number.next_value(), comment="P5: new with every news"),
+    Column(
+        "number",
+        BigInteger,
+        news_number,
+        nullable=False,
+        server_default=news_number.next_value(),
+        comment="P5: new with every news",
+    ),
     Column("first_at", Instant, nullable=False, server_default=func.now(), comment="first arrival (our clock)"),
     Column("last_at", Instant, nullable=False, server_default=func.now(), comment="last arrival (our clock)"),
     Column("newest", Instant, comment="newest date in the news (Auth0's clock)"),
@@ -126,9 +141,17 @@ news = Table(
     Column("login_seen_at", Instant, comment="moves to users with the profile"),
     Column("deletion_seen_at", Instant, comment="moves to users with the profile"),
     Column("deletion_announced", Boolean, nullable=False, server_default=text("false"), comment="P19"),
-    Column("due_at", Instant, nullable=False, server_default=func.now(), comment="not to be read before (settling, backoff)"),
+    Column(
+        "due_at",
+        Instant,
+        nullable=False,
+        server_default=func.now(),
+        comment="not to be read before (settling, backoff)",
+    ),
     Column("leased_until", Instant, comment="a reader is at it until then (P8)"),
-    Column("attempts", SmallInteger, nullable=False, server_default="0", comment="reads that failed for this user alone"),
+    Column(
+        "attempts", SmallInteger, nullable=False, server_default="0", comment="reads that failed for this user alone"
+    ),
     Column("braked_at", Instant, comment="P19: waits for a human since"),
     Index("news_due_at_idx", "due_at"),
     # Marks come and go with every login: leave room for updates in place and clean up early.
@@ -154,7 +177,9 @@ inbox = Table(
     ),
     Column("attempts", SmallInteger, nullable=False, server_default="0", comment="P21: committed before decoding"),
     Column("claimed_until", Instant, comment="a drain is at it until then"),
-    Column("encoding", Text, nullable=False, server_default="zstd", comment='of body: "zstd", or "identity" for as it came'),
+    Column(
+        "encoding", Text, nullable=False, server_default="zstd", comment='of body: "zstd", or "identity" for as it came'
+    ),
     Column("size", Integer, nullable=False, comment="bytes of the body before compression"),
     Column("body", LargeBinary, comment="null: too large to keep (P24)"),
     Column("error", Text),

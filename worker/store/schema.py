@@ -51,7 +51,9 @@ def check(connection: Connection) -> None:
     """Raise SchemaBehind unless the schema is at least what this code needs; a newer one is fine (expand, then contract)."""
     found = revision(connection)
     if found is None or found < needed():
-        raise SchemaBehind(f"the database is at revision {found or 'none'}, this release needs {needed()}: run `understudy db upgrade`")
+        raise SchemaBehind(
+            f"the database is at revision {found or 'none'}, this release needs {needed()}: run `understudy db upgrade`"
+        )
 
 
 def claim_tenant(connection: Connection, domain: str) -> None:
@@ -61,8 +63,12 @@ def claim_tenant(connection: Connection, domain: str) -> None:
     """
     kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
     if kept is None:
-        connection.execute(text("INSERT INTO tenant (domain) VALUES (:domain) ON CONFLICT DO NOTHING"), {"domain": domain})
+        connection.execute(
+            text("INSERT INTO tenant (domain) VALUES (:domain) ON CONFLICT DO NOTHING"), {"domain": domain}
+        )
         kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
         connection.commit()
     if kept != domain:
-        raise WrongTenant(f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database")
+        raise WrongTenant(
+            f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
+        )

@@ -7,7 +7,9 @@ from sqlalchemy import Engine, create_engine
 from worker.settings import Settings
 
 
-def make_engine(settings: Settings, *, pool_size: int | None = None, statement_timeout: timedelta = timedelta(seconds=60)) -> Engine:
+def make_engine(
+    settings: Settings, *, pool_size: int | None = None, statement_timeout: timedelta = timedelta(seconds=60)
+) -> Engine:
     """Return an engine whose pool holds at most `pool_size` connections and tests each before it lends it.
 
     `hide_parameters` keeps values out of SQLAlchemy's messages; PostgreSQL's own DETAIL is cut in `worker.logs`.

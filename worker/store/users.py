@@ -218,7 +218,10 @@ def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
     for user_id, version, profile, deleted, deletion_seen_at, _synced in rows:
         found, announced = marks.get(user_id, (None, False))
         held[user_id] = Held(
-            Row(user_id, version, profile, deleted, deletion_seen_at), found, profile is not None and not deleted, announced
+            Row(user_id, version, profile, deleted, deletion_seen_at),
+            found,
+            profile is not None and not deleted,
+            announced,
         )
     return held
 
@@ -337,12 +340,14 @@ def deletions_left(connection: Connection, *, share: float, least: int) -> int:
     """Return how many unannounced deletions a day still allows (P19), holding other refreshers off until the transaction ends."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BRAKE_LOCK})
     live, unannounced = connection.execute(_BRAKE).one()
-    return max(least, int((live + unannounced) * share)) - unannounced
+    return max(least, int((live + unannounced) * share)) - int(unannounced)
 
 
 def brake(connection: Connection, ids: Sequence[str]) -> None:
     """Set these marks aside until a human answers (P19)."""
-    connection.execute(text("UPDATE news SET braked_at = now(), leased_until = NULL WHERE user_id = ANY(:ids)"), {"ids": list(ids)})
+    connection.execute(
+        text("UPDATE news SET braked_at = now(), leased_until = NULL WHERE user_id = ANY(:ids)"), {"ids": list(ids)}
+    )
 
 
 _RECHECK = text("""
@@ -355,7 +360,9 @@ ON CONFLICT (user_id) DO UPDATE SET number = nextval('news_number'), last_at = n
 def recheck_deletions(connection: Connection) -> int:
     """Ask the tenant again about every braked user and every unannounced tombstone of the last day; return how many."""
     again = connection.execute(_RECHECK).rowcount
-    freed = connection.execute(text("UPDATE news SET braked_at = NULL, strong = true, due_at = now() WHERE braked_at IS NOT NULL")).rowcount
+    freed = connection.execute(
+        text("UPDATE news SET braked_at = NULL, strong = true, due_at = now() WHERE braked_at IS NOT NULL")
+    ).rowcount
     return int(again + freed)
 
 
@@ -377,7 +384,9 @@ def snapshot_columns(profile: Profile) -> dict[str, Any]:
     columns |= {name: _boolean(kept.get(name)) for name in _BOOLEANS}
     columns |= {name: time.isoformat() if (time := instant(kept.get(name))) else None for name in _TIMES}
     count = kept.get("logins_count")
-    columns["logins_count"] = count if isinstance(count, int) and not isinstance(count, bool) and abs(count) < 2**63 else None
+    columns["logins_count"] = (
+        count if isinstance(count, int) and not isinstance(count, bool) and abs(count) < 2**63 else None
+    )
     columns |= {name: kept.get(name) for name in _STRUCTURES}
     columns["profile"] = kept
     return columns

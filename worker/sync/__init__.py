@@ -1,0 +1,1 @@
+"""The use cases: the loops, which have met all the parts."""

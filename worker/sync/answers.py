@@ -72,10 +72,16 @@ def _write(
     )
     users.write_tombstones(
         connection,
-        [(held[user_id].row, held[user_id].deletion_announced) for user_id in by_write[Write.TOMBSTONE] if user_id not in braked],
+        [
+            (held[user_id].row, held[user_id].deletion_announced)
+            for user_id in by_write[Write.TOMBSTONE]
+            if user_id not in braked
+        ],
     )
     users.confirm(connection, by_write[Write.CONFIRM], answered=True)
-    users.confirm(connection, [user_id for user_id in by_write[Write.NOTHING] if verdicts[user_id].clear], answered=False)
+    users.confirm(
+        connection, [user_id for user_id in by_write[Write.NOTHING] if verdicts[user_id].clear], answered=False
+    )
     open_ids = [user_id for user_id, verdict in verdicts.items() if user_id not in braked and not verdict.clear]
     asking = [user_id for user_id in open_ids if verdicts[user_id].ask]
     users.release(connection, [user_id for user_id in open_ids if not verdicts[user_id].ask], settle=settle)
@@ -87,7 +93,9 @@ def _write(
         if verdict.clear and user_id not in braked and (mark := held[user_id].mark)
     }
     users.clear(connection, served)
-    return Applied(len(by_write[Write.SNAPSHOT]) + len(by_write[Write.TOMBSTONE]) - len(braked), len(served), len(braked))
+    return Applied(
+        len(by_write[Write.SNAPSHOT]) + len(by_write[Write.TOMBSTONE]) - len(braked), len(served), len(braked)
+    )
 
 
 def _brake(connection: Connection, held: Mapping[str, Held], tombstones: Sequence[str]) -> frozenset[str]:

@@ -8,8 +8,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from worker.auth0.client import PER_PAGE, Tenant
+from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget, Priority
+from worker.auth0.search import PER_PAGE
 from worker.domain.users import Profile, Tolerances, on_search, on_strong
 from worker.errors import Error, Permanent, Refused, TenantDown, Throttled, Transient
 from worker.logs import fingerprint, get_logger

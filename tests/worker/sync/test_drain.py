@@ -64,7 +64,9 @@ def post(database_url: str) -> Iterator[Post]:
 def test_a_login_of_somebody_unknown_becomes_a_bare_row_and_a_mark(post: Post) -> None:
     post.receives(record(user_name="ada@example.com", email="ada@example.com"))
     assert post.drain() == 1
-    assert post.ask("SELECT user_id, email, name, nickname, profile, last_login FROM users") == [("auth0|ada", None, None, None, None, None)]
+    assert post.ask("SELECT user_id, email, name, nickname, profile, last_login FROM users") == [
+        ("auth0|ada", None, None, None, None, None)
+    ]
     assert post.ask("SELECT user_id, strong, login_seen_at FROM news") == [("auth0|ada", False, T0)]
     assert post.states() == ["done"]
 
@@ -79,7 +81,9 @@ def test_a_storm_of_one_users_logins_costs_one_row_write(post: Post) -> None:
 
 
 def test_news_of_one_user_is_merged_over_kinds(post: Post) -> None:  # P6
-    post.receives(record(code="sce", seconds=9), record(seconds=3), record(code="sdu", seconds=5), record(code="s", seconds=1))
+    post.receives(
+        record(code="sce", seconds=9), record(seconds=3), record(code="sdu", seconds=5), record(code="s", seconds=1)
+    )
     post.drain()
     assert post.ask("SELECT newest, login_seen_at, deletion_seen_at, strong, deletion_announced FROM news") == [
         (T0 + timedelta(seconds=9), T0 + timedelta(seconds=3), T0 + timedelta(seconds=5), True, True)
@@ -93,7 +97,9 @@ def test_a_deletion_asks_for_a_strong_read(post: Post) -> None:  # P7
 
 
 def test_a_failed_login_creates_nobody(post: Post) -> None:
-    post.receives(record(code="f", description="user is blocked"), record(code="fp"), record("client@clients", "seccft"))
+    post.receives(
+        record(code="f", description="user is blocked"), record(code="fp"), record("client@clients", "seccft")
+    )
     post.drain()
     assert post.ask("SELECT * FROM users") == []
     assert post.ask("SELECT * FROM news") == []
@@ -110,7 +116,9 @@ def test_a_blocked_users_attempt_marks_the_row_that_is_there(post: Post) -> None
 def test_a_deleted_connection_marks_its_users(post: Post) -> None:
     with post.engine.begin() as connection:
         connection.execute(
-            text("INSERT INTO users (user_id, identities) VALUES ('samlp|a|1', '[{\"connection\": \"a\"}]'), ('samlp|b|1', '[{\"connection\": \"b\"}]')")
+            text(
+                "INSERT INTO users (user_id, identities) VALUES ('samlp|a|1', '[{\"connection\": \"a\"}]'), ('samlp|b|1', '[{\"connection\": \"b\"}]')"
+            )
         )
     path = "/api/v2/connections/con_1"
     details = {"request": {"method": "delete", "path": path}, "response": {"statusCode": 204}}
@@ -130,7 +138,9 @@ def test_unknown_codes_are_counted_and_are_no_error(post: Post) -> None:
 
 def test_a_bad_record_is_parked_with_its_bytes_and_its_neighbours_are_applied(post: Post) -> None:
     bad = b'{"log_id": "1", "data": {"type": 5}}'
-    post.receives_bytes(json.dumps(record("auth0|ada")).encode() + b"\n" + bad + b"\n" + json.dumps(record("auth0|bob")).encode())
+    post.receives_bytes(
+        json.dumps(record("auth0|ada")).encode() + b"\n" + bad + b"\n" + json.dumps(record("auth0|bob")).encode()
+    )
     post.drain()
     assert post.ask("SELECT user_id FROM users ORDER BY 1") == [("auth0|ada",), ("auth0|bob",)]
     [(position, reason, raw)] = post.ask("SELECT position, reason, record FROM parked")
@@ -143,7 +153,7 @@ def test_what_is_no_json_is_parked_and_the_rest_goes_on(post: Post) -> None:
     post.receives_bytes(b"<html>maintenance</html>")
     post.receives(record())
     post.drain()
-    assert post.ask("SELECT reason, record FROM parked") == [("not JSON", b"<html>maintenance</html>")]
+    assert post.ask("SELECT reason, record FROM parked") == [("no delivery of log records", b"<html>maintenance</html>")]
     assert post.ask("SELECT count(*) FROM users") == [(1,)]
 
 
