@@ -1,5 +1,6 @@
 """Assembles a process: settings, PostgreSQL, Redis, the tenant, each opened on first use, after the fork."""
 
+import socket
 from datetime import timedelta
 from functools import cached_property, lru_cache
 
@@ -14,7 +15,7 @@ from worker.domain.users import Tolerances
 from worker.errors import DatabaseDown
 from worker.queue import Doorbell, connect_redis, make_celery
 from worker.settings import Settings, settings
-from worker.store import schema
+from worker.store import notes, schema
 from worker.store.session import make_engine
 from worker.sync.refresh import Refresh
 
@@ -22,6 +23,14 @@ from worker.sync.refresh import Refresh
 CONNECTIONS_PER_CHILD = 2
 # In seconds; the budget's script takes well under a millisecond.
 REDIS_PATIENCE = 2.0
+
+# The names under which `understudy status` shows who was seen.
+BEAT = "beat"
+
+
+def this_worker() -> str:
+    """Return this machine's worker's name."""
+    return f"worker@{socket.gethostname()}"
 
 
 class Parts:
@@ -45,9 +54,14 @@ class Parts:
             raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL") from None
         return engine
 
-    def check(self) -> None:
-        """Raise what is wrong with the settings or the database, and leave nothing open: the process may fork after."""
+    def check(self, process: str) -> None:
+        """Raise what is wrong with the settings or the database, else note that `process` is alive.
+
+        Nothing is left open: the process may fork after.
+        """
         self.settings.require("auth0_m2m_client_id", "auth0_m2m_client_secret")
+        with self.engine.begin() as connection:
+            notes.seen(connection, process)
         self.engine.dispose()
         del self.engine
 

@@ -6,7 +6,7 @@ from typing import Any
 from celery.signals import beat_init, celeryd_init, setup_logging
 
 from worker import tasks
-from worker.bootstrap import parts
+from worker.bootstrap import BEAT, parts, this_worker
 from worker.errors import Error, Transient
 from worker.logs import configure
 from worker.schedule import SCHEDULE
@@ -26,11 +26,19 @@ def _log_our_way(**_: Any) -> None:
 
 
 @celeryd_init.connect
+def _worker_starts(**_: Any) -> None:
+    _refuse_a_wrong_database(this_worker())
+
+
 @beat_init.connect
-def _refuse_a_wrong_database(**_: Any) -> None:
+def _beat_starts(**_: Any) -> None:
+    _refuse_a_wrong_database(BEAT)
+
+
+def _refuse_a_wrong_database(process: str) -> None:
     """End with one line if the settings or the database are wrong; a database that is away may come back."""
     try:
-        parts().check()
+        parts().check(process)
     except Transient as error:
         print(f"understudy: {error}; starting all the same", file=sys.stderr)  # noqa: T201 logging is not set up yet
     except Error as error:

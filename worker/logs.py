@@ -16,6 +16,9 @@ from worker.settings import Settings
 # Libraries that put URLs (ids can be e-mail addresses), request bodies or SQL values into their messages.
 _TALKATIVE = ("httpx", "httpcore", "auth0", "sqlalchemy", "psycopg", "urllib3", "kombu", "amqp", "uvicorn.access")
 
+# Servers that bring handlers of their own.
+_SELF_CONFIGURED = ("uvicorn", "uvicorn.error", "celery")
+
 
 def get_logger(name: str) -> Any:
     """Return a logger whose lines are an event and fields: `get_logger(__name__).info("drained", deliveries=3)`."""
@@ -80,6 +83,10 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for name in _SELF_CONFIGURED:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.excepthook = _last_words

@@ -1,6 +1,5 @@
 """The Celery tasks: each unpacks nothing, runs one loop for a slice, and rings again where more is waiting."""
 
-import socket
 import time
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ from celery import Celery
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
-from worker.bootstrap import SLICE, parts
+from worker.bootstrap import BEAT, SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
 from worker.store import inbox, notes
@@ -45,6 +44,8 @@ def refresh() -> None:
 def clean() -> None:
     """Delete what has outlived its retention."""
     go_on = _slice()
+    with parts().engine.begin() as connection:
+        notes.forget_quiet_processes(connection)
     while go_on():
         with parts().engine.begin() as connection:
             if not inbox.clean(connection, parts().settings.inbox_retention):
@@ -54,8 +55,8 @@ def clean() -> None:
 def heartbeat() -> None:
     """Note that beat rang and that a worker answered."""
     with parts().engine.begin() as connection:
-        notes.seen(connection, "beat")
-        notes.seen(connection, f"worker@{socket.gethostname()}")
+        notes.seen(connection, BEAT)
+        notes.seen(connection, this_worker())
 
 
 def _slice() -> Callable[[], bool]:

@@ -190,7 +190,7 @@ def show(report: Status, console: Console) -> None:
             f"{counter['value']:,}, last {counter['latest_at']:%Y-%m-%d %H:%M:%S}" if counter else "0",
         )
     for name, level in (report.budget or {}).items():
-        table.add_row(f"budget {name}", ", ".join(f"{key} {value}" for key, value in level.items()))
+        table.add_row(f"budget {name}", ", ".join(f"{key} {value}" for key, value in level.items() if value != ""))
     for name, quiet in report.processes.items():
         table.add_row(name, f"seen {quiet} s ago")
     wanted = report.conditions.get("reconcile_wanted")

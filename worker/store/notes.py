@@ -56,3 +56,8 @@ def park_records(connection: Connection, source: str, records: Sequence[tuple[in
         connection.execute(
             _PARK, {"source": source, "inbox_ids": ids, "positions": positions, "reasons": reasons, "records": bodies}
         )
+
+
+def forget_quiet_processes(connection: Connection) -> None:
+    """Drop the processes not seen for a day: machines come and go."""
+    connection.execute(text("DELETE FROM processes WHERE seen_at < now() - interval '1 day'"))
