@@ -37,6 +37,7 @@ _SETTINGS = {"SEARCH_SETTLE": "5s", "AUTH0_BUDGET_SHARE": "0.9"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 when the copy equals the tenant, 1 when it does not, 2 when something could not run."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15, help="how long the storm lasts (default: %(default)s)")
     parser.add_argument("--people", type=int, default=1000, help="how many sign up (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=1, help="the same seed makes the same people (default: %(default)s)"
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _end_with_parent()
     try:
         with ending_on_signals():
-            return _Demo(asked.people, asked.seed, asked.log).run()
+            return _Demo(asked.people, asked.seconds, asked.seed, asked.log).run()
     except KeyboardInterrupt:
         return 130
     except (ServerError, ProcessDied, NotHealthy) as error:
@@ -61,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Demo:
-    def __init__(self, people: int, seed: int, log: Path) -> None:
-        self._people, self._seed, self._log_file = people, seed, log
+    def __init__(self, people: int, seconds: float, seed: int, log: Path) -> None:
+        self._people, self._seconds, self._seed, self._log_file = people, seconds, seed, log
         self._console = Console()
         self._phases = Phases(self._console)
         self._writing = threading.Lock()
@@ -87,7 +88,7 @@ class _Demo:
             with self._phases.phase("some of them log in, one after the other"):
                 calm = calm_logins(tenant, watch, sampled)
             with self._phases.phase("storm: doubles, disorder, 429s, 500s, web away for 4 s"):
-                stormy = storm(tenant, product, watch, self._people)
+                stormy = storm(tenant, product, watch, people=self._people, seconds=self._seconds)
             with self._phases.phase("the storm is over, the copy settles"):
                 quiet = self._wait_until_quiet(processes, watch)
             with self._phases.phase("the copy is compared with the tenant"):

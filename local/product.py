@@ -23,6 +23,9 @@ from local.simulated_tenant import SimulatedTenant
 CHECKOUT = Path(__file__).resolve().parent.parent
 WEBHOOK = "/webhooks/auth0/logs"
 
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 -- what a dyno listens on
+_SCRIPTS = sysconfig.get_path("scripts")
+
 # What configures the product. None of it is inherited: a demo must not meet a real tenant, nor be tuned by its settings.
 _SETTINGS = ("AUTH0_", "DATABASE_", "REDIS_", "LOG_", "SEARCH_SETTLE", "INBOX_", "MAX_DELIVERY_BYTES", "USER_HASH_KEY")
 
@@ -36,13 +39,17 @@ def product_processes(children: Children, say: Say) -> Iterator[tuple[Processes,
         folder.mkdir(mode=0o700)
         if account is not None:
             os.chown(folder, account.uid, account.gid)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-        environ |= {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        environ = inherited(os.environ) | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
         if account is None and os.geteuid() == 0:
             # Celery's advice not to be root is meant for production; here there is no other account that could.
             environ["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
         with Processes(children, cwd=CHECKOUT, environ=environ, account=account, say=say) as processes:
             yield processes, folder
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of our environment our processes may have: nothing that configures the product."""
+    return {name: value for name, value in environ.items() if not name.startswith(_SETTINGS)}
 
 
 def _account() -> Account | None:
@@ -99,18 +106,26 @@ class Product:
         """
         port = port or free_port()
         url = f"http://127.0.0.1:{port}"
-        processes.run("migrations", [_script("understudy"), "db", "upgrade"], env=environ)
-        web = [sys.executable, "-m", "uvicorn", "api.asgi:app", "--host=127.0.0.1", f"--port={port}", "--no-access-log"]
-        celery = [sys.executable, "-m", "celery", "-A", "worker.celery"]
-        flags = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        # As on Heroku: SIGTERM makes Celery give back at once what it has not begun.
-        drain_on_term = {**environ, "REMAP_SIGTERM": "SIGQUIT"}
+        environ = {**environ, "PORT": str(port), "PATH": os.pathsep.join([_SCRIPTS, os.environ["PATH"]])}
+        commands = procfile()
+        processes.run("migrations", commands["release"], env=environ)
         return cls(
             url,
-            processes.start("web", web, env=environ, healthy=lambda: _is_ready(url)),
-            processes.start("worker", [*celery, "worker", "-c2", *flags], env=drain_on_term),
-            processes.start("beat", [*celery, "beat"], env=environ),
+            processes.start("web", commands["web"], env=environ, healthy=lambda: _is_ready(url)),
+            # An idle worker, too, takes all of Celery's soft shutdown; killed, it loses nothing either.
+            processes.start("worker", commands["worker"], env=environ, grace=2),
+            processes.start("beat", commands["beat"], env=environ),
         )
+
+
+def procfile() -> dict[str, list[str]]:
+    """Return the commands that production runs, by the names of its processes, but listening on this machine alone."""
+    lines = (line.partition(":") for line in (CHECKOUT / "Procfile").read_text().splitlines() if line.strip())
+    # `env` takes the assignments that may precede a command; `exec` makes the shell become it, so signals reach it.
+    return {
+        name: ["/bin/sh", "-c", f"exec env {command.strip().replace(_EVERYWHERE, '127.0.0.1')}"]
+        for name, _, command in lines
+    }
 
 
 def _is_ready(url: str) -> bool:
@@ -118,7 +133,3 @@ def _is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
     except httpx.TransportError:
         return False
-
-
-def _script(name: str) -> Path:
-    return Path(sysconfig.get_path("scripts")) / name

@@ -12,8 +12,7 @@ from local.product import Product
 from local.simulated_tenant import SimulatedTenant
 
 _SAMPLED = 50
-_SECONDS = 15  # of storm
-_WEB_AWAY = (4, 4)  # after so many seconds, for so many
+_WEB_AWAY = 4  # seconds
 _UNSEEN_AFTER = 60.0  # seconds; a person may have been blocked or deleted before the login
 
 _FAULTS = [
@@ -60,17 +59,17 @@ def calm_logins(tenant: SimulatedTenant, watch: CopyWatch, user_ids: Sequence[st
     return _latencies([_one_login(tenant, watch, user_id) for user_id in user_ids])
 
 
-def storm(tenant: SimulatedTenant, product: Product, watch: CopyWatch, people: int) -> Latencies:
+def storm(tenant: SimulatedTenant, product: Product, watch: CopyWatch, *, people: int, seconds: float) -> Latencies:
     """Let everyone log in several times and live their lives while all the faults are on, then take these away."""
-    end = time.monotonic() + _SECONDS
+    end = time.monotonic() + seconds
     tenant.control("PUT", "faults", _FAULTS)
     with ThreadPoolExecutor(max_workers=4) as at_once:
         parts = [
             at_once.submit(
-                tenant.control, "POST", "people/burst", {"logins": 4 * people, "users": people, "seconds": _SECONDS}
+                tenant.control, "POST", "people/burst", {"logins": 4 * people, "users": people, "seconds": seconds}
             ),
             at_once.submit(_live, tenant, people, end),
-            at_once.submit(_take_web_away, product),
+            at_once.submit(_take_web_away, product, seconds / 4),
         ]
         sampling = at_once.submit(_sample, tenant, watch, end)
         for part in parts:
@@ -80,17 +79,16 @@ def storm(tenant: SimulatedTenant, product: Product, watch: CopyWatch, people: i
 
 
 def _live(tenant: SimulatedTenant, people: int, end: float) -> None:
-    """About as many acts of all kinds as there are people, a tenth of them at a time."""
+    """Do as many acts of all kinds as there are people, a tenth of them at a time."""
     for seed in range(10):
         tenant.control("POST", "people/live", {"actions": max(1, people // 10), "seed": seed})
         time.sleep(max(0.0, (end - time.monotonic()) / (10 - seed)))
 
 
-def _take_web_away(product: Product) -> None:
-    after, during = _WEB_AWAY
+def _take_web_away(product: Product, after: float) -> None:
     time.sleep(after)
     product.web.stop()
-    time.sleep(during)
+    time.sleep(_WEB_AWAY)
     product.web.start()
 
 

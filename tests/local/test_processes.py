@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,7 +20,7 @@ from local.processes import NotHealthy, ProcessDied, Processes
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Ignores SIGTERM and has a child that does so too: only SIGKILL to the group ends both.
-STUBBORN = """
+STUBBORN = r"""
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.fork()
@@ -47,17 +47,6 @@ with ending_on_signals(), Children() as children:
             processes.start("stubborn", [sys.executable, "-c", sys.argv[1]], grace=0.5)
             processes.watch()
 """
-
-
-@pytest.fixture
-def said() -> list[tuple[str, str]]:
-    return []
-
-
-@pytest.fixture
-def processes(children: Children, said: list[tuple[str, str]]) -> Iterator[Processes]:
-    with Processes(children, cwd=CHECKOUT, say=lambda name, line: said.append((name, line))) as processes:
-        yield processes
 
 
 def python(source: str) -> list[str]:
