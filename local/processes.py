@@ -17,6 +17,7 @@ from typing import IO, NoReturn, Self
 from local import watcher
 from local.children import Children
 from local.privileges import Account
+from local.watcher import StopPlan
 
 Say = Callable[[str, str], None]
 """Takes a process's name and one line of its output. Called from several threads."""
@@ -51,7 +52,7 @@ class Process:
         launch: Callable[[], subprocess.Popen[bytes]],
         forget: Callable[[subprocess.Popen[bytes]], None],
         *,
-        grace: float,
+        plan: StopPlan,
         say: Say,
         announces: bool,
     ) -> None:
@@ -59,7 +60,7 @@ class Process:
         self.status: int | None = None
         self.tail: deque[str] = deque(maxlen=30)
         self.announcement = ""
-        self._launch, self._forget, self._grace, self._say = launch, forget, grace, say
+        self._launch, self._forget, self._plan, self._say = launch, forget, plan, say
         self._announces = announces
         self._announced = threading.Event()
         self._stopping = False
@@ -120,9 +121,9 @@ class Process:
         return self.announcement
 
     def stop(self) -> None:
-        """Ask it to end; kill it when its grace is over, and what it leaves of children."""
+        """Ask it to end by its stop plan; then kill it, and what it leaves of children."""
         self._stopping = True
-        self._end([(signal.SIGTERM, self._grace)])
+        self._end(self._plan)
 
     def kill(self) -> None:
         """Send SIGKILL to it and its children at once."""
@@ -138,7 +139,7 @@ class Process:
         deadline = time.monotonic() + patience
         while self.runs and time.monotonic() < deadline:
             time.sleep(_POLL)
-        self._end([(signal.SIGTERM, self._grace)])
+        self._end(self._plan)
         if self.status != 0:
             raise ProcessDied(self)
 
@@ -152,7 +153,7 @@ class Process:
         self._stopping = self._stopping or number in _DEADLY
         os.kill(self.pid, number)
 
-    def _end(self, plan: watcher.StopPlan) -> None:
+    def _end(self, plan: StopPlan) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -207,7 +208,7 @@ class Processes:
         env: Mapping[str, str] | None = None,
         healthy: Callable[[], bool] | None = None,
         patience: float = 60,
-        grace: float = 10,
+        stop: StopPlan = ((signal.SIGTERM, 10),),
         announces: bool = False,
     ) -> Process:
         """Start a process and wait until it is `healthy`, for `patience` seconds.
@@ -224,7 +225,7 @@ class Processes:
         def launch() -> subprocess.Popen[bytes]:
             return self._children.start(
                 argv,
-                stop=[(signal.SIGTERM, grace)],
+                stop=stop,
                 account=self._account,
                 env=environ,
                 cwd=self._cwd,
@@ -232,7 +233,7 @@ class Processes:
                 stderr=subprocess.PIPE if announces else subprocess.STDOUT,
             )
 
-        process = Process(name, launch, self._children.forget, grace=grace, say=self._say, announces=announces)
+        process = Process(name, launch, self._children.forget, plan=stop, say=self._say, announces=announces)
         self._processes.append(process)
         process.start()
         deadline = time.monotonic() + patience

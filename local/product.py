@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -112,8 +113,8 @@ class Product:
         return cls(
             url,
             processes.start("web", commands["web"], env=environ, healthy=lambda: _is_ready(url)),
-            # An idle worker, too, takes all of Celery's soft shutdown; killed, it loses nothing either.
-            processes.start("worker", commands["worker"], env=environ, grace=2),
+            # SIGTERM would make it wait, idle or not, as long as a dyno may; SIGINT lets it end what it has begun.
+            processes.start("worker", commands["worker"], env=environ, stop=((signal.SIGINT, 8),)),
             processes.start("beat", commands["beat"], env=environ),
         )
 

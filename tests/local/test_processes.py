@@ -29,7 +29,7 @@ time.sleep(600)
 """
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from local.children import Children
 from local.processes import Processes, ending_on_signals
@@ -44,7 +44,7 @@ with ending_on_signals(), Children() as children:
         print("pid", redis.pid, flush=True)
         print("folder", postgres.data.parent, flush=True)
         with Processes(children, cwd=Path.cwd(), say=say) as processes:
-            processes.start("stubborn", [sys.executable, "-c", sys.argv[1]], grace=0.5)
+            processes.start("stubborn", [sys.executable, "-c", sys.argv[1]], stop=((signal.SIGTERM, 0.5),))
             processes.watch()
 """
 
@@ -112,10 +112,10 @@ def test_a_restarted_process_is_the_same_anew(processes: Processes, said: list[t
     assert is_gone(first)
 
 
-def test_children_of_children_are_killed_when_the_grace_is_over(
+def test_children_of_children_are_killed_when_its_time_is_over(
     processes: Processes, said: list[tuple[str, str]]
 ) -> None:
-    process = processes.start("stubborn", python(STUBBORN), grace=0.2)
+    process = processes.start("stubborn", python(STUBBORN), stop=((signal.SIGTERM, 0.2),))
     eventually(lambda: len(said) == 2)
     process.stop()
     pids = [int(line.split()[1]) for _, line in said]
