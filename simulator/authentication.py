@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -60,10 +61,10 @@ class TokenEndpoint:
         request = Request(scope, receive)
         self._tenant.stats.token_fetches += 1
         struck = self._tenant.faults.strike("token", "POST", "/oauth/token")
-        if await delayed_or_lost(struck, scope, receive):
-            return
-        response = broken_answer(struck) or await self._grant(request)
-        await response(scope, receive, send)
+        with suppress(ClientDisconnect):  # whoever waited too long for a delayed answer
+            if not await delayed_or_lost(struck, scope, receive):
+                response = broken_answer(struck) or await self._grant(request)
+                await response(scope, receive, send)
 
     async def _grant(self, request: Request) -> Response:
         asked = await _parameters(request)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -79,10 +80,10 @@ class ManagementApi:
         request = Request(scope, receive)
         path = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
         struck = self._tenant.faults.strike("api", request.method, path)
-        if await delayed_or_lost(struck, scope, receive):
-            return
-        response = await self._answer(request, path, struck)
-        await response(scope, receive, send)
+        with suppress(ClientDisconnect):  # whoever waited too long for a delayed answer
+            if not await delayed_or_lost(struck, scope, receive):
+                response = await self._answer(request, path, struck)
+                await response(scope, receive, send)
 
     async def _answer(self, request: Request, path: str, struck: list[Fault]) -> Response:
         stats = self._tenant.stats
@@ -167,13 +168,18 @@ async def delayed_or_lost(struck: list[Fault], scope: Scope, receive: Receive) -
         if fault.kind == "delay":
             await asyncio.sleep(fault.seconds or 1)
         elif fault.kind == "drop":
-            scope["extensions"]["simulator.transport"]["abort"]()
+            await _abort(scope, receive)
             return True
         elif fault.kind == "hang":
             await _until_disconnected(receive, fault.seconds or 60)
-            scope["extensions"]["simulator.transport"]["abort"]()
+            await _abort(scope, receive)
             return True
     return False
+
+
+async def _abort(scope: Scope, receive: Receive) -> None:
+    scope["extensions"]["simulator.transport"]["abort"]()
+    await _until_disconnected(receive, 1)
 
 
 async def _until_disconnected(receive: Receive, seconds: float) -> None:

@@ -48,6 +48,9 @@ class _Token:
     text: str
 
 
+_OPERATORS = tuple(_Token("word", word) for word in ("AND", "OR", "NOT"))
+
+
 def parse(q: str) -> Query:
     """ApiError 400 for a query that cannot be understood."""
     parser = _Parser(q)
@@ -122,7 +125,7 @@ class _Parser:
             raise malformed()
         token = self._tokens[self._place]
         self._place += 1
-        if token.kind == "mark":
+        if token.kind == "mark" or token in _OPERATORS:
             raise malformed()
         return token
 

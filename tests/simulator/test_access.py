@@ -114,4 +114,4 @@ def test_auth0s_own_client_reads_the_error(tenant: Simulator) -> None:
     with pytest.raises(ApiError) as caught:
         tenant.management().users.get("auth0|nobody", request_options={"max_retries": 0})
     assert caught.value.status_code == 404
-    assert caught.value.body["errorCode"] == "inexistent_user"  # type: ignore[index]
+    assert caught.value.body["errorCode"] == "inexistent_user"
