@@ -153,7 +153,9 @@ def test_what_is_no_json_is_parked_and_the_rest_goes_on(post: Post) -> None:
     post.receives_bytes(b"<html>maintenance</html>")
     post.receives(record())
     post.drain()
-    assert post.ask("SELECT reason, record FROM parked") == [("no delivery of log records", b"<html>maintenance</html>")]
+    assert post.ask("SELECT reason, record FROM parked") == [
+        ("no delivery of log records", b"<html>maintenance</html>")
+    ]
     assert post.ask("SELECT count(*) FROM users") == [(1,)]
 
 

@@ -1,0 +1,313 @@
+"""Any order, any repetition, any batching of the same history ends in the tenant's own state, on a real database.
+
+A model tenant lives: people log in, change, are deleted, come back, are linked and unlinked, several acts in one
+millisecond. Its log records are dated seconds off and arrive in any order, some twice, in any batches. Reads begin and
+end whenever they like: strong ones answer with the state of some moment in between, searches with one up to a minute
+old; leases run out, holders come back late. In the end everything is delivered and the loops run dry.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from sqlalchemy import Engine, create_engine, text
+
+from worker.domain.users import Tolerances, canonical, on_search, on_strong
+from worker.store import users
+from worker.store.users import Claim
+from worker.sync.answers import apply
+from worker.sync.drain import drain
+
+SKEW, SETTLE, LEASE = 5.0, 60.0, 30.0
+TOLERANCES = Tolerances(timedelta(seconds=SKEW), timedelta(seconds=SETTLE))
+EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
+PEOPLE = ("auth0|ada", "auth0|bob", "sms|1", "google-oauth2|2")
+
+State = dict[str, dict[str, Any]]
+
+
+def iso(seconds: float) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Tenant:
+    """Auth0, as far as users go. Time is in seconds; `states` is what was true since when."""
+
+    now: float = 0.0
+    users: State = field(default_factory=dict)
+    states: list[tuple[float, State]] = field(default_factory=lambda: [(0.0, {})])
+    records: list[dict[str, Any]] = field(default_factory=list)
+    changes: int = 0
+
+    def act(self, act: str, user_id: str, other: str, skew: float, variant: int) -> None:
+        user = self.users.get(user_id)
+        self.changes += 1
+        if act == "sign_up" and user is None and not self._linked(user_id):
+            self._create(user_id)
+            self._log("ss" if user_id.startswith("auth0") else "s", skew, user_id=user_id)
+        elif act == "log_in" and user:
+            user |= {"last_login": iso(self.now), "logins_count": user["logins_count"] + 1, "updated_at": iso(self.now)}
+            self._log("s" if variant else "sepft", skew, user_id=user_id)
+        elif act == "change" and user:
+            user |= {"nickname": f"{user_id} {self.changes}", "updated_at": iso(self.now)}
+            if variant:
+                user["user_metadata"] = {"changed": self.changes}
+            else:
+                user.pop("user_metadata", None)
+            self._api("PATCH", user_id, skew)
+        elif act == "delete" and user:
+            del self.users[user_id]
+            if variant:
+                self._log("sdu", skew, user_id=user_id)
+            else:
+                self._api("DELETE", user_id, skew)
+        elif (
+            act == "link"
+            and user
+            and other in self.users
+            and other != user_id
+            and len(self.users[other]["identities"]) == 1
+        ):
+            provider, _, key = other.partition("|")
+            del self.users[other]
+            user["identities"] = [
+                *user["identities"],
+                {"provider": provider, "user_id": key, "connection": "c", "isSocial": True},
+            ]
+            user["updated_at"] = iso(self.now)
+            self._api("POST", user_id, skew, "/identities", {"provider": provider, "user_id": key})
+        elif act == "unlink" and user and len(user["identities"]) > 1:
+            gone = user["identities"][-1]
+            user["identities"] = user["identities"][:-1]
+            user["updated_at"] = iso(self.now)
+            self._create(f"{gone['provider']}|{gone['user_id']}")
+            self._api("DELETE", user_id, skew, f"/identities/{gone['provider']}/{gone['user_id']}")
+        self.users = copy.deepcopy(self.users)
+        self.states.append((self.now, copy.deepcopy(self.users)))
+
+    def at(self, moment: float) -> State:
+        """Return what was true at a moment: of a tie, the last."""
+        return [state for since, state in self.states if since <= moment][-1]
+
+    def _create(self, user_id: str) -> None:
+        provider, _, key = user_id.partition("|")
+        self.users[user_id] = {
+            "user_id": user_id,
+            "created_at": iso(self.now),
+            "updated_at": iso(self.now),
+            "logins_count": 0,
+            "identities": [{"provider": provider, "user_id": key, "connection": "c", "isSocial": False}],
+        }
+
+    def _linked(self, user_id: str) -> bool:
+        return any(
+            f"{one['provider']}|{one['user_id']}" == user_id
+            for user in self.users.values()
+            for one in user["identities"][1:]
+        )
+
+    def _log(self, code: str, skew: float, **data: Any) -> None:
+        self.records.append(
+            {"log_id": str(len(self.records)), "data": {"type": code, "date": iso(self.now + skew), **data}}
+        )
+
+    def _api(self, method: str, user_id: str, skew: float, rest: str = "", body: Any = None) -> None:
+        path = "/api/v2/users/" + user_id.replace("|", "%7C") + rest
+        self._log(
+            "sapi",
+            skew,
+            details={
+                "request": {"method": method.lower(), "path": path, "body": body},
+                "response": {"statusCode": 200},
+            },
+        )
+
+
+@dataclass
+class Reading:
+    """A read under way: what it will answer is settled when it ends, from a moment after it began."""
+
+    claim: Claim
+    strong: bool
+    began: float
+
+
+class World:
+    """The tenant, the post on its way, the copy and its readers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.tenant = Tenant()
+        self.delivered = 0
+        self.reading: list[Reading] = []
+
+    def pass_time(self, seconds: float) -> None:
+        """Let both clocks move on; ours by moving all that was noted into the past."""
+        self.tenant.now += seconds
+        passed = timedelta(seconds=seconds)
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE news SET first_at = first_at - :d, last_at = last_at - :d, due_at = due_at - :d, leased_until = leased_until - :d"
+                ),
+                {"d": passed},
+            )
+        for one in self.reading:
+            one.claim = replace(
+                one.claim,
+                last_at=one.claim.last_at - passed,
+                read=replace(one.claim.read, began_at=one.claim.read.began_at - passed),
+            )
+
+    def deliver(self, records: list[dict[str, Any]]) -> None:
+        if not records:
+            return
+        body = json.dumps(records).encode()
+        with self.engine.begin() as connection:
+            connection.execute(
+                text("INSERT INTO inbox (source, size, body) VALUES ('logs', :size, :body)"),
+                {"size": len(body), "body": zstandard.compress(body)},
+            )
+
+    def drain(self) -> None:
+        drain(self.engine, "logs", go_on=lambda: True)
+
+    def begin_read(self, *, strong: bool, kind: str = "any") -> None:
+        with self.engine.begin() as connection:
+            claims = users.claim(connection, kind, rows=2, lease=timedelta(seconds=LEASE))
+        self.reading += [Reading(claim, strong or claim.strong, self.tenant.now) for claim in claims]
+
+    def end_read(self, place: int, back: float) -> None:
+        """Answer a read: a strong one from a moment since it began, a search from one up to a minute before it ends."""
+        if not self.reading:
+            return
+        one = self.reading.pop(place % len(self.reading))
+        if one.strong:
+            moment = one.began + (self.tenant.now - one.began) * back
+            answer = self.tenant.at(moment).get(one.claim.user_id)
+            apply(self.engine, [(one.claim, copy.deepcopy(answer))], on_strong, settle=None)
+        else:
+            # The index lags less than SETTLE behind the moment the search began.
+            moment = max(0.0, one.began - (SETTLE - 1) * back)
+            answer = self.tenant.at(moment).get(one.claim.user_id)
+            rule = partial(on_search, tolerances=TOLERANCES)
+            apply(self.engine, [(one.claim, copy.deepcopy(answer))], rule, settle=TOLERANCES.search_settle)
+
+    def run_dry(self, backs: list[float]) -> None:
+        """Deliver what is left, then read until no mark is left."""
+        self.deliver(self.tenant.records[self.delivered :])
+        self.drain()
+        for round_ in range(60):
+            self.pass_time(SETTLE + 1)
+            while self.reading:
+                self.end_read(0, backs[round_ % len(backs)])
+            with self.engine.connect() as connection:
+                if not connection.execute(text("SELECT count(*) FROM news")).scalar():
+                    return
+            self.begin_read(strong=round_ % 2 == 1)
+        raise AssertionError("the loops never ran dry")
+
+    def differences(self) -> list[str]:
+        with self.engine.connect() as connection:
+            rows = {
+                row.user_id: row for row in connection.execute(text("SELECT user_id, profile, deleted_at FROM users"))
+            }
+        live = {user_id for user_id, row in rows.items() if row.deleted_at is None}
+        wrong = [
+            f"{user_id} is {'missing' if user_id in self.tenant.users else 'extra'}"
+            for user_id in live ^ set(self.tenant.users)
+        ]
+        for user_id in live & set(self.tenant.users):
+            if canonical(rows[user_id].profile) != canonical(self.tenant.users[user_id]):
+                wrong.append(f"{user_id} differs: {rows[user_id].profile} here, {self.tenant.users[user_id]} there")
+        return wrong
+
+
+ACTS = st.tuples(
+    st.sampled_from(["sign_up", "log_in", "change", "change", "delete", "link", "unlink"]),
+    st.sampled_from(PEOPLE),
+    st.sampled_from(PEOPLE),
+    st.sampled_from([-SKEW, 0.0, SKEW]),
+    st.integers(0, 1),
+)
+ACT = st.tuples(st.just("act"), ACTS)
+NEWS = st.tuples(st.just("deliver"), st.integers(1, 3))
+BEGIN = st.tuples(st.just("begin"), st.booleans())
+END = st.tuples(st.just("end"), st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])))
+STEPS = st.lists(
+    st.one_of(
+        ACT,
+        ACT,
+        NEWS,
+        NEWS,
+        BEGIN,
+        END,
+        st.tuples(st.just("time"), st.sampled_from([0.001, 1.0, 7.0, 31.0, 61.0])),
+        st.tuples(st.just("repeat"), st.tuples(st.integers(0, 20), st.integers(1, 3))),
+        st.tuples(st.just("swap"), st.tuples(st.integers(0, 4), st.integers(0, 4))),
+    ),
+    min_size=25,
+    max_size=70,
+)
+
+
+@pytest.fixture(scope="module")
+def engine(module_database_url: str) -> Iterator[Engine]:
+    engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
+    yield engine
+    engine.dispose()
+
+
+@settings(
+    max_examples=int(os.environ.get("EXAMPLES", "200")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+@given(steps=STEPS, backs=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=4))
+def test_any_schedule_ends_in_the_tenants_own_state(engine: Engine, steps: list[Any], backs: list[float]) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
+    world = World(engine)
+    for person in PEOPLE:
+        world.tenant.act("sign_up", person, person, 0.0, 0)
+    for step, how in steps:
+        play(world, step, how)
+    world.run_dry(backs)
+    assert world.differences() == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM parked")).scalar() == 0
+        assert connection.execute(text("SELECT count(*) FROM inbox WHERE state <> 'done'")).scalar() == 0
+
+
+def play(world: World, step: str, how: Any) -> None:
+    records, undelivered = world.tenant.records, world.delivered
+    if step == "act":
+        world.tenant.act(*how)
+    elif step == "time":
+        world.pass_time(how)
+    elif step == "deliver":
+        world.deliver(records[undelivered : undelivered + how])
+        world.delivered = min(len(records), undelivered + how)
+        world.drain()
+    elif step == "repeat":
+        start, number = how
+        world.deliver(records[start:undelivered][:number])
+        world.drain()
+    elif step == "swap":
+        one, other = (undelivered + place for place in how)
+        if max(one, other) < len(records):
+            records[one], records[other] = records[other], records[one]
+    elif step == "begin":
+        world.begin_read(strong=how)
+    else:
+        world.end_read(*how)
