@@ -214,6 +214,8 @@ def _odd_but_good() -> Iterator[Sample]:
     yield Sample("Latin-1 in a name", lines(one, latin), both, 0)
     huge = _text(log_record(number=71, details="HUGE")).replace(b'"HUGE"', b'{"a":1e999,"b":-' + b"9" * 400 + b"}")
     yield Sample("huge numbers in details", lines(huge, two), both, 0)
+    digits = cut_emoji.replace(b'"isMobile":false', b'"isMobile":' + b"9" * 5_000)
+    yield Sample("a number of 5,000 digits beside half an emoji", lines(digits, two), both, 0)
     read = _text(log_record(number=71, connection="HUGE")).replace(b'"HUGE"', b"1e999")
     yield Sample("a huge number in a field that is read", array(read, two), both, 0)
     twice = _text(one).replace(b'"type":"s"', b'"type":"fp","type":"s"')

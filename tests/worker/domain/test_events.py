@@ -61,11 +61,16 @@ def test_a_token_for_a_code_or_a_session_is_not_a_second_login(code: str) -> Non
     assert meaning_of(log_record(code)) == NOTHING
 
 
-@pytest.mark.parametrize("machine", ["Aa0Bb1Cc2@clients", "agt_1234567890abcdef", "", None, ...])
+@pytest.mark.parametrize("machine", ["Aa0Bb1Cc2@clients", "", None, ...])
 def test_machines_never_become_users(machine: Any) -> None:
     for code in ("seccft", "secte", "sepft"):
         assert meaning_of(log_record(code, user_id=machine)) == NOTHING
-    assert meaning_of(log_record("s", user_id=machine)).news == ()
+    for code in ("s", "sdu"):
+        assert meaning_of(log_record(code, user_id=machine)).news == ()
+
+
+def test_an_agent_does_not_log_in() -> None:
+    assert meaning_of(log_record("secte", user_id="agt_1234567890abcdef")) == NOTHING
 
 
 @pytest.mark.parametrize("code", ["f", "fcoa", "fens", "fepft", "feoobft", "feotpft", "fercft", "mfar"])
