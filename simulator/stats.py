@@ -17,7 +17,6 @@ class Stats:
         self.api_calls: Counter[str] = Counter()
         self.api_statuses: Counter[str] = Counter()
         self.deliveries: Counter[str] = Counter()
-        self.acts: Counter[str] = Counter()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -28,5 +27,4 @@ class Stats:
             "api_calls_total": self.api_calls.total(),
             "api_statuses": dict(self.api_statuses),
             "deliveries": {name: self.deliveries[name] for name in ("attempted", "accepted", "failed", "records")},
-            "acts": dict(self.acts),
         }
