@@ -307,7 +307,8 @@ def clear(connection: Connection, served: Mapping[str, int]) -> None:
 
 _RELEASE = text("""
 UPDATE news SET leased_until = NULL, attempts = coalesce(CAST(:attempts AS smallint), attempts),
-  due_at = CASE WHEN CAST(:settle AS interval) IS NOT NULL THEN greatest(due_at, last_at + CAST(:settle AS interval)) ELSE now() + :delay END
+  due_at = CASE WHEN CAST(:settle AS interval) IS NOT NULL THEN greatest(due_at, last_at + CAST(:settle AS interval))
+                WHEN CAST(:delay AS interval) IS NOT NULL THEN now() + CAST(:delay AS interval) ELSE due_at END
 WHERE user_id = ANY(:ids)
 """)
 
@@ -316,11 +317,11 @@ def release(
     connection: Connection,
     ids: Sequence[str],
     *,
-    delay: timedelta = timedelta(0),
+    delay: timedelta | None = None,
     settle: timedelta | None = None,
     attempts: int | None = None,
 ) -> None:
-    """End a lease that did not clear its mark: due after `delay`, or once the news has settled for `settle`.
+    """End a lease that did not clear its mark: due after `delay`, or once the news has settled for `settle`, else when it was.
 
     `attempts`, where given, is how often reading these users has failed in a row.
     """

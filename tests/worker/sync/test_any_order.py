@@ -29,7 +29,7 @@ from worker.sync.drain import drain
 SKEW, SETTLE, LEASE = 5.0, 60.0, 30.0
 TOLERANCES = Tolerances(timedelta(seconds=SKEW), timedelta(seconds=SETTLE))
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
-PEOPLE = ("auth0|ada", "auth0|bob", "sms|1", "google-oauth2|2")
+PEOPLE = ("auth0|ada", "auth0|bob", "sms|1")
 
 State = dict[str, dict[str, Any]]
 
@@ -181,9 +181,9 @@ class World:
     def drain(self) -> None:
         drain(self.engine, "logs", go_on=lambda: True)
 
-    def begin_read(self, *, strong: bool, kind: str = "any") -> None:
+    def begin_read(self, *, strong: bool, lease: float = LEASE) -> None:
         with self.engine.begin() as connection:
-            claims = users.claim(connection, kind, rows=2, lease=timedelta(seconds=LEASE))
+            claims = users.claim(connection, "any", rows=2, lease=timedelta(seconds=lease))
         self.reading += [Reading(claim, strong or claim.strong, self.tenant.now) for claim in claims]
 
     def end_read(self, place: int, back: float) -> None:
@@ -226,10 +226,11 @@ class World:
             f"{user_id} is {'missing' if user_id in self.tenant.users else 'extra'}"
             for user_id in live ^ set(self.tenant.users)
         ]
-        for user_id in live & set(self.tenant.users):
-            if canonical(rows[user_id].profile) != canonical(self.tenant.users[user_id]):
-                wrong.append(f"{user_id} differs: {rows[user_id].profile} here, {self.tenant.users[user_id]} there")
-        return wrong
+        return wrong + [
+            f"{user_id} differs: {rows[user_id].profile} here, {self.tenant.users[user_id]} there"
+            for user_id in live & set(self.tenant.users)
+            if canonical(rows[user_id].profile) != canonical(self.tenant.users[user_id])
+        ]
 
 
 ACTS = st.tuples(
@@ -241,7 +242,8 @@ ACTS = st.tuples(
 )
 ACT = st.tuples(st.just("act"), ACTS)
 NEWS = st.tuples(st.just("deliver"), st.integers(1, 3))
-BEGIN = st.tuples(st.just("begin"), st.booleans())
+# A lease of no time: it has run out before its holder comes back.
+BEGIN = st.tuples(st.just("begin"), st.tuples(st.booleans(), st.sampled_from([0.0, 0.0, LEASE])))
 END = st.tuples(st.just("end"), st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])))
 STEPS = st.lists(
     st.one_of(
@@ -250,6 +252,8 @@ STEPS = st.lists(
         NEWS,
         NEWS,
         BEGIN,
+        BEGIN,
+        END,
         END,
         st.tuples(st.just("time"), st.sampled_from([0.001, 1.0, 7.0, 31.0, 61.0])),
         st.tuples(st.just("repeat"), st.tuples(st.integers(0, 20), st.integers(1, 3))),
@@ -308,6 +312,6 @@ def play(world: World, step: str, how: Any) -> None:
         if max(one, other) < len(records):
             records[one], records[other] = records[other], records[one]
     elif step == "begin":
-        world.begin_read(strong=how)
+        world.begin_read(strong=how[0], lease=how[1])
     else:
         world.end_read(*how)
