@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from worker.errors import WrongSetting
 
@@ -35,10 +36,19 @@ def _secrets(value: object) -> object:
 
 def _database_url(value: str) -> str:
     """Accept `postgres://` as Heroku gives it; SQLAlchemy wants the driver's name."""
-    url = make_url(value)
+    try:
+        url = make_url(value)
+    except ArgumentError:
+        raise ValueError("must be a PostgreSQL URL such as postgresql://user:password@host:5432/name") from None
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError("must be a PostgreSQL URL")
     return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://")):
+        raise ValueError("must be a Redis URL such as redis://:password@host:6379/0, or rediss:// for TLS")
+    return value
 
 
 def _domain(value: str) -> str:
@@ -70,7 +80,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
 
     database_url: Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))]
-    redis_url: SecretStr
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     redis_tls_verify: bool = True
     database_pool_size: int = Field(default=5, ge=1, le=100)
 

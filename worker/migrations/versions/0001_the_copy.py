@@ -153,11 +153,52 @@ WHERE u.deleted_at IS NULL AND u.linked_ids IS NOT NULL
   AND NOT EXISTS (SELECT FROM users live WHERE live.user_id = alias.id AND live.deleted_at IS NULL AND live.synced_at IS NOT NULL)
 """
 
+COMMENTS = """
+COMMENT ON COLUMN conditions.name IS '"auth0_refused", "reconcile_wanted", "deletions_braked"';
+COMMENT ON COLUMN conditions.detail IS 'one sentence for the operator';
+COMMENT ON COLUMN inbox.source IS '"logs"; each source is claimed by itself (P22)';
+COMMENT ON COLUMN inbox.attempts IS 'P21: committed before decoding';
+COMMENT ON COLUMN inbox.claimed_until IS 'a drain is at it until then';
+COMMENT ON COLUMN inbox.encoding IS 'of body: "zstd", or "identity" for as it came';
+COMMENT ON COLUMN inbox.size IS 'bytes of the body before compression';
+COMMENT ON COLUMN inbox.body IS 'null: too large to keep (P24)';
+COMMENT ON COLUMN news.number IS 'P5: new with every news';
+COMMENT ON COLUMN news.first_at IS 'first arrival (our clock)';
+COMMENT ON COLUMN news.last_at IS 'last arrival (our clock)';
+COMMENT ON COLUMN news.newest IS 'newest date in the news (Auth0''s clock)';
+COMMENT ON COLUMN news.strong IS 'only a strong read will do';
+COMMENT ON COLUMN news.login_seen_at IS 'moves to users with the profile';
+COMMENT ON COLUMN news.deletion_seen_at IS 'moves to users with the profile';
+COMMENT ON COLUMN news.deletion_announced IS 'P19';
+COMMENT ON COLUMN news.due_at IS 'not to be read before (settling, backoff)';
+COMMENT ON COLUMN news.leased_until IS 'a reader is at it until then (P8)';
+COMMENT ON COLUMN news.attempts IS 'reads that failed for this user alone';
+COMMENT ON COLUMN news.braked_at IS 'P19: waits for a human since';
+COMMENT ON COLUMN parked.inbox_id IS 'the delivery it came in';
+COMMENT ON COLUMN parked.position IS 'its place in the delivery, from 0';
+COMMENT ON COLUMN parked.reason IS 'says what is wrong; holds no personal data';
+COMMENT ON COLUMN parked.record IS 'its bytes as they came';
+COMMENT ON COLUMN processes.name IS '"worker@host", "beat"';
+COMMENT ON COLUMN tenant.domain IS 'AUTH0_DOMAIN that this database is a copy of';
+COMMENT ON COLUMN users.email IS 'not a key: optional, changeable, not unique';
+COMMENT ON COLUMN users.blocked IS 'an administrator''s block; brute-force blocks are not part of a profile';
+COMMENT ON COLUMN users.updated_at IS 'moves with every login';
+COMMENT ON COLUMN users.profile IS 'the whole snapshot as received, unknown attributes included';
+COMMENT ON COLUMN users.version IS 'P4: moves with every applied answer';
+COMMENT ON COLUMN users.synced_at IS 'when the tenant last confirmed this row (our clock); null: never yet';
+COMMENT ON COLUMN users.deleted_at IS 'tombstone: when we learned that the tenant has no such user (our clock)';
+COMMENT ON COLUMN users.login_seen_at IS 'date of the newest login record (Auth0''s clock), only forward';
+COMMENT ON COLUMN users.deletion_seen_at IS 'newest date of a deletion, link or unlink record (Auth0''s clock)';
+COMMENT ON COLUMN users.deletion_announced IS 'whether a record announced the tombstone; null while alive';
+COMMENT ON COLUMN users.linked_ids IS 'ids of the secondary identities (P13); null when there are none'
+"""
+
 
 def upgrade() -> None:
     op.execute(FUNCTIONS)
     op.execute(TABLES)
     op.execute(VIEWS)
+    op.execute(COMMENTS)
 
 
 def downgrade() -> None:

@@ -1,0 +1,86 @@
+"""Settings: what is wrong is named in one line, secrets never."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from worker.errors import WrongSetting
+from worker.settings import Settings
+
+GOOD = {"DATABASE_URL": "postgres://u:sekret@db/x", "REDIS_URL": "redis://r", "AUTH0_DOMAIN": "acme.eu.auth0.com"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def fill(**changes: str) -> Settings:
+        for name, value in {**GOOD, **changes}.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_environment()
+
+    return fill
+
+
+def test_herokus_database_url_is_taken_as_it_is_given(environment: Any) -> None:
+    assert environment().database_url.get_secret_value() == "postgresql+psycopg://u:sekret@db/x"
+
+
+def test_every_missing_variable_is_named_in_one_line(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 clears the environment
+    for name in GOOD:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WrongSetting) as error:
+        Settings.from_environment()
+    assert str(error.value) == "DATABASE_URL is not set; REDIS_URL is not set; AUTH0_DOMAIN is not set"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u:sekret@db/x"),
+        ("DATABASE_URL", "sekret"),
+        ("REDIS_URL", "sekret"),
+        ("AUTH0_DOMAIN", "https://acme.auth0.com/login"),
+        ("SEARCH_SETTLE", "soon"),
+        ("SEARCH_SETTLE", "-5s"),
+        ("AUTH0_PLAN", "gold"),
+        ("AUTH0_LIMITS", "read_users=fast"),
+        ("AUTH0_BUDGET_SHARE", "1.5"),
+        ("MAX_DELIVERY_BYTES", "0"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_wrong_variable_is_named_without_a_secret_value(environment: Any, name: str, value: str) -> None:
+    with pytest.raises(WrongSetting, match=name) as error:
+        environment(**{name: value})
+    assert "sekret" not in str(error.value)
+
+
+def test_durations_and_limits_are_read_in_their_units(environment: Any) -> None:
+    settings = environment(
+        INBOX_RETENTION="7d",
+        SEARCH_SETTLE="90",
+        AUTH0_TIMEOUT="500ms",
+        AUTH0_LIMITS="read_users=40:600/min, other=2:1/s",
+    )
+    assert (settings.inbox_retention, settings.search_settle) == (timedelta(days=7), timedelta(seconds=90))
+    assert settings.auth0_timeout == timedelta(milliseconds=500)
+    assert settings.auth0_limits == {"read_users": (40, 10), "other": (2, 1)}
+
+
+def test_two_tokens_are_good_while_one_is_rotated_out(environment: Any) -> None:
+    tokens = environment(LOG_STREAM_TOKENS="old-token,new-token").log_stream_tokens
+    assert [token.get_secret_value() for token in tokens] == ["old-token", "new-token"]
+
+
+def test_no_secret_shows_in_the_settings_repr(environment: Any) -> None:
+    settings = environment(
+        AUTH0_M2M_CLIENT_SECRET="sekret",
+        LOG_STREAM_TOKENS="sekret",
+        REDIS_URL="redis://:sekret@r",
+        USER_HASH_KEY="sekret",
+    )
+    assert "sekret" not in repr(settings)
+    assert "sekret" not in str(settings)
