@@ -195,11 +195,15 @@ class Tenant:
             seconds = self._tell(lambda: self._budget.throttled(group, answer.headers))
             return Throttled(f"Auth0 answered 429 to {group}", retry_after=seconds)
         body = answer.json_object()
-        if answer.status == 414 or (body is not None and body.get("statusCode") == answer.status < 500):
+        # A 404 that does not name a missing user is a wrong host, or a path that Auth0 no longer knows.
+        theirs = body is not None and body.get("statusCode") == answer.status and answer.status < 500
+        if answer.status == 414 or (theirs and answer.status != 404):
             self._tell(lambda: self._budget.heard(group, answer.headers))
             return self._refusal(group, scope, answer)
         self._tell(lambda: self._budget.failed(group))
-        return TenantDown(f"Auth0 answered {answer.status}" + (", not its JSON" if answer.status < 500 else ""))
+        return TenantDown(
+            f"Auth0 answered {answer.status}" + ("" if theirs or answer.status >= 500 else ", not its JSON")
+        )
 
     def _refusal(self, group: Group, scope: str, answer: Answer) -> Exception:
         code = answer.code("errorCode", "error")

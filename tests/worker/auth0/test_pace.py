@@ -21,7 +21,7 @@ SHARES = {"now": 0.35, "push": 0.2, "settle": 0.3, "mass": 0.1}
 
 
 def a_setting(**changes: Any) -> Settings:
-    values = {
+    values: dict[str, Any] = {
         "database_url": "postgresql://nobody@127.0.0.1/none",
         "redis_url": "redis://127.0.0.1:1/0",
         "auth0_domain": "acme.eu.auth0.com",
