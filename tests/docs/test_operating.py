@@ -1,0 +1,91 @@
+"""What `understudy status` can print is explained, and the Procfile's lines are understood by what they start."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from importlib.util import find_spec
+
+import celery.bin.beat
+import celery.bin.worker
+import click
+import pytest
+import uvicorn
+
+from local.product import procfile
+from tests.docs.pages import CHECKOUT, OPERATING
+from worker import views
+
+LINES = dict(line.split(": ", 1) for line in (CHECKOUT / "Procfile").read_text().splitlines())
+
+
+def everything_wrong() -> views.Status:
+    return views.Status(
+        tenant="acme.eu.auth0.com",
+        schema="0001",
+        users={"live": 1, "tombstones": 0},
+        inbox={"pending": 1, "oldest_pending_s": 1e6, "parked_deliveries": 1, "parked_records": 1},
+        news={"stale": 1, "oldest_stale_s": 1e6, "strong": 1, "braked": 1},
+        last_delivery_at=None,
+        counters={"unauthorized_logs": {"value": 1, "latest_at": datetime.now(UTC)}},
+        conditions={},
+        processes={},
+        budget=None,
+    )
+
+
+def plain(text: str) -> str:
+    """Return text as it reads: without marks of code, numbers as N."""
+    return re.sub(r"\d+", "N", text.replace("`", ""))
+
+
+def test_every_problem_that_status_prints_is_explained() -> None:
+    explained = plain(OPERATING.read_text())
+    problems = list(views._problems(everything_wrong()))
+    assert len(problems) == 6
+    for problem in problems:
+        assert f"| {plain(problem)} |" in explained
+
+
+def test_every_line_that_status_shows_is_explained() -> None:
+    explained = OPERATING.read_text()
+    for name in (
+        "copy of",
+        "schema",
+        "users",
+        "inbox",
+        "parked",
+        "stale",
+        "last delivery",
+        "unauthorized logs",
+        "budget",
+    ):
+        assert re.search(rf"^\| [^|]*\b{name}\b[^|]* \|", explained, re.MULTILINE), name
+
+
+def option_names(command: click.Command) -> set[str]:
+    return {spelling for parameter in command.params for spelling in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize(
+    ("process", "command", "module"),
+    [
+        ("web", uvicorn.main, "api.asgi"),
+        ("worker", celery.bin.worker.worker, "worker.celery"),
+        ("beat", celery.bin.beat.beat, "worker.celery"),
+    ],
+)
+def test_the_procfile_uses_options_that_exist(process: str, command: click.Command, module: str) -> None:
+    words = shlex.split(LINES[process])
+    options = {word for word in words if word.startswith("--")}
+    assert options <= option_names(command)
+    assert any(word.partition(":")[0] == module for word in words)
+    assert find_spec(module) is not None
+
+
+def test_the_procfile_minds_what_heroku_does() -> None:
+    assert LINES["worker"].startswith("REMAP_SIGTERM=SIGQUIT celery ")  # read from the environment, at import
+    assert "--workers 1 " in LINES["web"]  # else WEB_CONCURRENCY, which the buildpack sets
+    assert "--port $PORT " in LINES["web"]
+    assert set(procfile()) == {"release", "web", "worker", "beat"}
