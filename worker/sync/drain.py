@@ -1,5 +1,6 @@
 """Drain: deliveries become knowledge. Claims pending inbox rows, decodes them, merges each user's news, marks who must be looked at."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ BATCH_BYTES = 8 * 1024 * 1024
 LEASE = timedelta(seconds=30)
 # A record dated later than this is dated wrongly: believed, it would hold `login_seen_at` ahead for ever.
 HORIZON = timedelta(days=1)
+
+# What PostgreSQL, or the way to it, refuses to hold.
+REFUSED = (DataError, UnicodeError)
+_ODD = re.compile(r"[^A-Za-z0-9_]")
 
 log = get_logger(__name__)
 
@@ -59,7 +64,7 @@ class Knowledge:
         if meaning.reconcile:
             self.reconcile.add(meaning.reconcile)
         if meaning.unknown:
-            self.counted[f"log_code_unknown:{record.type[:40]}"] += 1
+            self.counted[f"log_code_unknown:{_ODD.sub('?', record.type[:40])}"] += 1
         if meaning.bad:
             self.park(inbox_id, [wire.BadRecord(record.position, meaning.bad, record.raw())])
 
@@ -125,7 +130,7 @@ def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.D
     deliveries = [delivery for delivery, _ in readable]
     try:
         _write(engine, source, known, deliveries)
-    except DataError:
+    except REFUSED:
         if len(readable) == 1:
             _apply_one_by_one(engine, source, *readable[0], now)
         else:
@@ -156,7 +161,7 @@ def _apply_one_by_one(engine: Engine, source: str, delivery: Claimed, decoded: w
         alone.learn_record(delivery.id, record, now + HORIZON)
         try:
             _write(engine, source, alone, [])
-        except DataError:
+        except REFUSED:
             refused = "PostgreSQL cannot hold a value of this record"
             rest.park(delivery.id, [wire.BadRecord(record.position, refused, record.raw())])
     _write(engine, source, rest, [delivery])

@@ -137,7 +137,11 @@ class Refresh:
 
     def _spend(self, priority: Priority, claims: Sequence[Claim]) -> float | None:
         """Take a token for one call, or give the claims back and return the seconds until there may be one."""
-        grant = self.budget.take(GROUP, priority)
+        try:
+            grant = self.budget.take(GROUP, priority)
+        except Transient:
+            self._give_back(claims)
+            raise
         if grant.granted:
             return None
         self._give_back(claims)

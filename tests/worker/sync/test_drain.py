@@ -136,6 +136,14 @@ def test_unknown_codes_are_counted_and_are_no_error(post: Post) -> None:
     assert post.ask("SELECT count(*) FROM users") == [(1,)]
 
 
+@pytest.mark.parametrize("code", ["nul\x00", "half\ud800", "🎵" * 60])
+def test_an_odd_code_spoils_nothing_beside_it(post: Post, code: str) -> None:
+    post.receives(record(code=code), record("auth0|bob"))
+    post.drain()
+    assert post.ask("SELECT user_id FROM users") == [("auth0|bob",)]
+    assert post.states() == ["done"]
+
+
 def test_a_bad_record_is_parked_with_its_bytes_and_its_neighbours_are_applied(post: Post) -> None:
     bad = b'{"log_id": "1", "data": {"type": 5}}'
     post.receives_bytes(

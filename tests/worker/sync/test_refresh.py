@@ -153,6 +153,16 @@ def test_strong_marks_are_not_starved_by_pages(refresher: Callable[..., Refreshe
     assert refresh.ask("SELECT count(*) FROM news WHERE strong") == [(0,)]
 
 
+def test_who_logs_in_without_end_is_read_strongly_in_the_end(refresher: Callable[..., Refresher]) -> None:
+    refresh = refresher(auth0_limits={"global": (2.0, 5000.0)})
+    ids = refresh.auth0.sign_up(5)
+    refresh.hears(ids)
+    refresh.pass_time(16 * 60)
+    refresh.hears(ids)
+    refresh.run()
+    assert refresh.marks() == 0
+
+
 def test_a_page_lingers_to_fill_and_says_when_to_ring_again(refresher: Callable[..., Refresher]) -> None:
     refresh = refresher(auth0_limits={"global": (2.0, 5000.0)})
     refresh.hears(refresh.auth0.sign_up(20))
