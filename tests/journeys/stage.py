@@ -1,0 +1,217 @@
+"""Everything a journey plays on: a simulated tenant, the product's processes, both servers, and all that is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from local.children import Children
+from local.comparison import compare
+from local.copy_watch import Counts, CopyWatch
+from local.processes import NotHealthy, Process, Processes
+from local.product import CHECKOUT, WEBHOOK, Product, environment, inherited, procfile, product_processes
+from local.simulated_tenant import SimulatedTenant
+
+TOKEN = "the-stream's-own-token"
+PATIENCE = 100.0  # seconds; a claim that a killed worker left behind ends after 30, a lease after 60
+SETTLE = {"SEARCH_SETTLE": "3s", "AUTH0_BUDGET_SHARE": "0.9"}  # the simulated index lags half a second
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+@dataclass
+class Output:
+    """What all processes said, line by line."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    _adding: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def say(self, name: str, line: str) -> None:
+        with self._adding:
+            self.lines.append((name, line))
+
+    def of(self, *names: str) -> str:
+        return "\n".join(line for name, line in self.lines if name in names)
+
+    def tail(self, number: int = 60) -> str:
+        said = [(name, line) for name, line in self.lines if "worker.tasks." not in line]
+        return "\n".join(f"{name:>10} | {line}" for name, line in said[-number:])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command of ours ended with and said, on standard output and standard error."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class Stage:
+    """A running journey. `environ` is what configures the product."""
+
+    tenant: SimulatedTenant
+    product: Product
+    processes: Processes
+    output: Output
+    environ: dict[str, str] = field(repr=False)
+
+    @property
+    def database_url(self) -> str:
+        return self.environ["DATABASE_URL"]
+
+    @property
+    def webhook(self) -> str:
+        return self.product.url + WEBHOOK
+
+    # The tenant's people
+
+    def sign_up(self, count: int, **how: Any) -> list[str]:
+        return list(self.tenant.control("POST", "people/signup", {"count": count, **how})["user_ids"])
+
+    def burst(self, logins: int, seconds: float) -> None:
+        self.tenant.control("POST", "people/burst", {"logins": logins, "seconds": seconds})
+
+    def live(self, actions: int, seed: int = 1) -> None:
+        self.tenant.control("POST", "people/live", {"actions": actions, "seed": seed})
+
+    @contextmanager
+    def storm(self, seconds: float, logins: int = 400, actions: int = 60) -> Iterator[None]:
+        """Let people log in and live their lives while the context's body does its worst; wait until both are over."""
+
+        def live() -> None:
+            for seed in range(6):
+                self.live(actions // 6, seed)
+                time.sleep(seconds / 6)
+
+        def log_in() -> None:
+            self.burst(logins, seconds)
+
+        acting = [threading.Thread(target=act) for act in (live, log_in)]
+        for thread in acting:
+            thread.start()
+        try:
+            yield
+        finally:
+            for thread in acting:
+                thread.join()
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        """Set these faults in place of all others; none at all makes the tenant well."""
+        self.tenant.control("PUT", "faults", list(faults))
+
+    # The product
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def count(self, of: str) -> int:
+        """Count rows: `count("news WHERE strong")`."""
+        return int(self.query(f"SELECT count(*) FROM {of}")[0][0])  # noqa: S608 the tests' own words
+
+    def counts(self) -> Counts:
+        with CopyWatch(self.database_url, self.tenant) as watch:
+            return watch.counts()
+
+    def deliver(self, body: bytes, token: str = TOKEN, timeout: float = 30, **headers: str) -> int:
+        """Post a body as a log stream would; return the status."""
+        sent = {"Authorization": token, "Content-Type": "application/json", **headers}
+        return httpx.post(self.webhook, content=body, headers=sent, timeout=timeout, trust_env=False).status_code
+
+    def start(self, role: str, name: str | None = None, **settings: str) -> Process:
+        """Start one more of a role of the Procfile (`worker`, `beat`), with other settings where given."""
+        command, environ = procfile()[role], self._with_path(settings)
+        return self.processes.start(name or role, command, env=environ, stop=((signal.SIGINT, 8),))
+
+    def run(self, role: str, name: str, **settings: str) -> None:
+        """Run one more of a role, which ought to end by itself; raises ProcessDied if with an error."""
+        self.processes.run(name, procfile()[role], env=self._with_path(settings), patience=20)
+
+    def _with_path(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return {**self.environ, **settings, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+
+    def replace_worker(self, **settings: str) -> None:
+        """Stop the worker and start one with other settings, which hold from now on."""
+        self.product.worker.stop()
+        self.environ.update(settings)
+        self.product = replace(self.product, worker=self.start("worker"))
+
+    def understudy(self, *arguments: str, **settings: str) -> Told:
+        """Run a command of ours to its end."""
+        return understudy({**self.environ, **settings}, *arguments)
+
+    # How it ends
+
+    def wait_until(self, true: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+        try:
+            self.processes.wait_until(true, what, time.monotonic() + seconds)
+        except NotHealthy as error:
+            raise AssertionError(f"{error}\n{self.output.tail()}") from None
+
+    def settle(self) -> None:
+        """Wait until nothing is on its way, pending or marked."""
+        with CopyWatch(self.database_url, self.tenant) as watch:
+            self.wait_until(watch.is_quiet, "the copy to settle")
+
+    def assert_equal(self, *, at_least: int = 1, parked: int = 0) -> None:
+        """Settle, then: everybody is there with all they have (logins too), nothing is lost, nothing good was parked."""
+        self.settle()
+        users, differences = compare(self.tenant.truth(), self.database_url)
+        assert not differences, "\n".join(map(str, differences[:20])) + "\n" + self.output.tail()
+        assert users >= at_least
+        assert self.counts().parked == parked
+        self.processes.check()
+
+
+def understudy(environ: Mapping[str, str], *arguments: str) -> Told:
+    """Run a command of ours to its end, with nothing of our own environment that configures the product."""
+    done = subprocess.run(
+        [SCRIPTS / "understudy", *arguments],
+        cwd=CHECKOUT,
+        env={**inherited(os.environ), "COLUMNS": "200", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def on_stage(
+    children: Children,
+    *,
+    database_url: str,
+    redis_url: str,
+    settings: Mapping[str, str] | None = None,
+    people: int = 0,
+    stream: bool = True,
+) -> Iterator[Stage]:
+    """Start a tenant and the product; `people` were signed up and copied before the journey begins."""
+    output = Output()
+    with ExitStack() as stack:
+        processes, folder = stack.enter_context(product_processes(children, output.say))
+        tenant = SimulatedTenant.start(processes, folder)
+        environ = environment(
+            tenant, database_url=database_url, redis_url=redis_url, token=TOKEN, settings={**SETTLE, **(settings or {})}
+        )
+        stage = Stage(tenant, Product.start(processes, environ), processes, output, environ)
+        if stream:
+            tenant.create_log_stream(stage.webhook, TOKEN)
+        if people:
+            stage.sign_up(people)
+            stage.assert_equal(at_least=people)
+        yield stage
