@@ -153,13 +153,48 @@ def test_every_strong_answer_moves_the_version(copy: Copy, answer: dict[str, Any
     assert copy.row().version == before + 1
 
 
-def test_news_that_arrives_while_the_user_is_read_keeps_its_mark(copy: Copy) -> None:  # P5
+LATER_NEWS = pytest.mark.parametrize(
+    "later",
+    [UserNews("auth0|ada", newest=at(1)), UserNews("auth0|ada", newest=at(1), login_seen_at=at(1))],
+    ids=["a_change", "a_login"],
+)
+
+
+@LATER_NEWS
+def test_news_that_arrives_while_the_user_is_read_keeps_its_mark(copy: Copy, later: UserNews) -> None:  # P5
     copy.hears(UserNews("auth0|ada", newest=at(0)))
     claim = copy.begins_read()
-    copy.hears(UserNews("auth0|ada", newest=at(1)))
+    copy.hears(later)
     copy.strong(claim, profile())
     assert copy.mark().newest == at(1)
     assert copy.row().updated_at == at(0)
+
+
+@LATER_NEWS
+def test_news_settles_from_its_last_arrival(copy: Copy, later: UserNews) -> None:  # P5, P10
+    copy.knows(profile())
+    copy.hears(UserNews("auth0|ada", newest=at(0)))
+    first = copy.mark().last_at
+    copy.hears(later)
+    claim = copy.begins_read()
+    claim = replace(claim, last_at=first)
+    copy.search(claim, profile(updated=1))
+    assert copy.mark() is not None
+
+
+@LATER_NEWS
+def test_later_news_never_weakens_a_mark(copy: Copy, later: UserNews) -> None:  # P6
+    copy.hears(UserNews("auth0|ada", strong=True, deletion_announced=True, deletion_seen_at=at(0), newest=at(0)))
+    copy.hears(later)
+    mark = copy.mark()
+    assert (mark.strong, mark.deletion_announced, mark.deletion_seen_at, mark.newest) == (True, True, at(0), at(1))
+
+
+def test_an_older_login_in_later_news_moves_nothing_back(copy: Copy) -> None:  # P3, P6
+    copy.hears(UserNews("auth0|ada", newest=at(9), login_seen_at=at(9)))
+    copy.hears(UserNews("auth0|ada", newest=at(3), login_seen_at=at(2)))
+    mark = copy.mark()
+    assert (mark.newest, mark.login_seen_at) == (at(9), at(9))
 
 
 def test_a_mark_set_anew_is_another_mark(copy: Copy) -> None:  # P5: a number is never used again
