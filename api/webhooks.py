@@ -28,7 +28,7 @@ class LogStream:
         self._room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 204 once the delivery is durable, 401, 408 or 503 otherwise (DESIGN.md says why never another 4xx)."""
+        """Answer 204 once the delivery is durable, 401, 408 or 503 otherwise: a log stream repeats what any other answer refuses."""
         encoding, authorization = _headers(scope)
         if not self._authentic(authorization):
             self._inbox.count("unauthorized_logs")

@@ -1,6 +1,6 @@
 """The budget: how many requests may go to Auth0 now, shared by every process through Redis.
 
-Auth0 limits a tenant by token buckets, one per endpoint group or one for all (AUTH0.md 4.1). We keep one bucket of our
+Auth0 limits a tenant by token buckets, one per endpoint group or one for all. We keep one bucket of our
 own for each of them, sized to our share, so that Auth0's never runs dry because of us. The rules live in pace.lua, which
 Redis runs atomically with its own clock; nobody sleeps here: a refusal says when to come back.
 """

@@ -1,4 +1,4 @@
-"""What an answer from the tenant does to a row of the copy: PROTOCOL.md's P2, P4, P6, P7, P9, P10 and P12 as pure functions.
+"""What an answer from the tenant does to a row of the copy: docs/protocol.md's P2, P4, P6, P7, P9, P10 and P12 as pure functions.
 
 Nothing here reads a clock or a database. `on_strong` and `on_search` look at a row, its mark and an answer, and return a
 `Verdict`; `worker.sync.refresh` carries it out while it holds both rows locked.

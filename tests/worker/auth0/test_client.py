@@ -1,4 +1,4 @@
-"""What the tenant's answers mean, over real HTTPS (PROTOCOL.md P8 to P12)."""
+"""What the tenant's answers mean, over real HTTPS (docs/protocol.md P8 to P12)."""
 
 from __future__ import annotations
 

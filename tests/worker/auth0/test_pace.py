@@ -1,4 +1,4 @@
-"""The request budget, on a real Redis whose clock the test sets (PROTOCOL.md P26)."""
+"""The request budget, on a real Redis whose clock the test sets (docs/protocol.md P26)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def accepted(simulator: Simulator, settings: Settings, token: str) -> bool:
 
 def stored(redis: Redis) -> str:
     (key,) = redis.keys("understudy:*:token:*")
-    return bytes(key).decode()
+    assert isinstance(key, bytes)
+    return key.decode()
 
 
 def sealed_in(redis: Redis) -> bytes:

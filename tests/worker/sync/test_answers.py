@@ -1,4 +1,4 @@
-"""What news and answers do to the copy, rule by rule (PROTOCOL.md P2 to P13, P19), on a real database."""
+"""What news and answers do to the copy, rule by rule (docs/protocol.md P2 to P13, P19), on a real database."""
 
 from collections.abc import Iterator
 from dataclasses import replace

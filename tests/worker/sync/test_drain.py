@@ -1,4 +1,4 @@
-"""What becomes of deliveries, on a real database (PROTOCOL.md P5 to P7, P21, P22)."""
+"""What becomes of deliveries, on a real database (docs/protocol.md P5 to P7, P21, P22)."""
 
 import json
 import threading
