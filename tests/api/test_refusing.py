@@ -1,0 +1,228 @@
+"""Who is refused, before a byte of the body is read, and what a refusal says and leaves."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+
+import pytest
+
+from local.product import WEBHOOK
+from local.servers import EmbeddedPostgres
+from tests.api.conftest import StartWeb
+from tests.api.web import (
+    NEXT_TOKEN,
+    PERSON_MARKER,
+    SECRET_MARKER,
+    TOKEN,
+    Headers,
+    Web,
+    Wire,
+    environment,
+    eventually,
+    run_to_its_end,
+)
+from tests.corpus import MIB
+
+BODY = b'{"log_id":"1","data":{"user_name":"' + PERSON_MARKER.encode() + b'@example.com"}}\n'
+
+NOT_QUITE = {
+    "nothing": "",
+    "one character less": TOKEN[:-1],
+    "one character more": TOKEN + "x",
+    "another first character": "Y" + TOKEN[1:],
+    "other capitals": TOKEN.swapcase(),
+    "a scheme before it": f"Bearer {TOKEN}",
+    "the scheme left out": NEXT_TOKEN.removeprefix("Bearer "),
+    "the scheme in capitals": NEXT_TOKEN.replace("Bearer", "BEARER"),
+    "both, as the setting has them": f"{TOKEN},{NEXT_TOKEN}",
+    "a megabyte less one": "x" * 60_000,
+}
+
+
+def _is_refused(web: Web, headers: Headers) -> None:
+    response = web.post(BODY, headers)
+    assert response.status_code == 401
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"]
+    assert response.json()["status"] == 401
+    assert SECRET_MARKER not in response.text
+    assert web.rows() == []
+
+
+@pytest.mark.parametrize("token", NOT_QUITE.values(), ids=NOT_QUITE.keys())
+def test_a_token_that_is_not_quite_right_is_refused(web: Web, token: str) -> None:
+    _is_refused(web, [(b"authorization", token.encode())])
+
+
+@pytest.mark.parametrize("token", [b"\xff\xfe\x80", TOKEN.encode() + b"\xa0", "pässwörd".encode(), b"p\xe4ssw\xf6rd"])
+def test_bytes_beyond_ascii_are_refused_and_break_nothing(web: Web, token: bytes) -> None:
+    _is_refused(web, [(b"authorization", token)])
+
+
+def test_no_token_is_refused(web: Web) -> None:
+    _is_refused(web, [])
+    _is_refused(web, [(b"x-authorization", TOKEN.encode()), (b"proxy-authorization", TOKEN.encode())])
+
+
+def test_two_tokens_are_refused_even_if_both_are_right(web: Web) -> None:
+    _is_refused(web, [(b"authorization", TOKEN.encode()), (b"Authorization", NEXT_TOKEN.encode())])
+    _is_refused(web, [(b"authorization", TOKEN.encode()), (b"authorization", TOKEN.encode())])
+
+
+def test_a_token_in_the_url_or_the_body_opens_nothing(web: Web) -> None:
+    with Wire(web.port) as wire:
+        wire.send(f"POST {WEBHOOK}?authorization={TOKEN} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+        assert b" 401 " in wire.hear()
+    assert web.deliver(TOKEN.encode(), token=None).status_code == 401
+
+
+def test_the_token_is_compared_before_the_body_is_read(web: Web) -> None:
+    with web.begin(MIB, "wrong", "expect: 100-continue") as wire:
+        answer = wire.hear()  # no byte of the body was sent
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"100 Continue" not in answer
+    with web.begin(len(BODY), TOKEN, "expect: 100-continue") as wire:
+        assert wire.hear().startswith(b"HTTP/1.1 100 ")
+        wire.send(BODY)
+        assert b" 204 " in wire.hear(b" 204 ")
+    with web.begin(MIB, "wrong", "content-encoding: gzip") as wire:
+        wire.send(gzip.compress(bytes(MIB)))
+        assert wire.hear().startswith(b"HTTP/1.1 401 ")
+    assert [row.body for row in web.rows()] == [BODY]
+
+
+def test_a_token_beyond_ascii_is_right_in_both_its_spellings(
+    start_web: StartWeb, database_url: str, redis_url: str
+) -> None:
+    web = start_web(database_url, redis_url, LOG_STREAM_TOKENS="pässwörd")
+    assert web.deliver(BODY, "pässwörd".encode()).status_code == 204
+    assert web.deliver(BODY, "pässwörd".encode("latin-1")).status_code == 204
+    assert web.deliver(BODY, "password").status_code == 401
+    assert len(web.rows()) == 2
+    # Every refusal is counted, with the time of the latest; only some of them wait for the next write.
+    for _ in range(10):
+        assert web.deliver(BODY, "wrong").status_code == 401
+    eventually(lambda: web.counter("unauthorized_logs") == 11, "the counter of refusals")
+    ((recent,),) = web.sql("SELECT now() - latest_at < '20 s' FROM counters WHERE name = 'unauthorized_logs'")
+    assert recent
+
+
+def test_refusals_are_counted_at_most_once_a_second(web: Web) -> None:
+    def written() -> int:
+        return int(web.sql("SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'counters'")[0][0])
+
+    before = written()
+    count = web.counter("unauthorized_logs")
+    for _ in range(100):
+        web.deliver(BODY, "wrong")
+    eventually(lambda: web.counter("unauthorized_logs") >= count + 100, "the counter of refusals")
+    assert written() - before < 50
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_other_methods_are_not_allowed(web: Web, method: str) -> None:
+    with Wire(web.port) as wire:
+        wire.send(f"{method} {WEBHOOK} HTTP/1.1\r\nhost: x\r\nauthorization: {TOKEN}\r\n\r\n".encode())
+        answer = wire.hear(b'"status": 405').lower()
+    assert answer.startswith(b"http/1.1 405 ")
+    assert b"application/problem+json" in answer
+    assert b"allow: post" in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/webhooks/auth0", "/webhooks/auth0/logs/more", "/docs", "/%00", "/..%2f"])
+def test_an_unknown_path_is_not_found(web: Web, path: str) -> None:
+    response = web.get(path)
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize("head", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n"])
+def test_what_is_no_http_is_a_bad_request(web: Web, head: bytes) -> None:
+    with Wire(web.port) as wire:
+        wire.send(head)
+        assert wire.hear().startswith(b"HTTP/1.1 400 ")
+    assert web.deliver(BODY).status_code == 204
+
+
+def test_a_client_that_leaves_in_the_middle_stores_nothing(web: Web) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield BODY
+        raise InterruptedError
+
+    with web.begin(1_000) as wire:
+        wire.send(BODY)
+    with pytest.raises(InterruptedError):
+        web.deliver(pieces())
+    assert web.deliver(BODY).status_code == 204
+    assert [row.body for row in web.rows()] == [BODY]
+
+
+def test_a_slow_sender_is_cut_off_and_holds_nobody_up(web: Web) -> None:
+    with web.begin(1_000) as wire:
+        for _ in range(3):
+            wire.send(b"x")
+            assert web.deliver(BODY).status_code == 204
+        heard = wire.hear_out()  # it ends though nothing more is sent
+    assert heard.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in heard
+    assert [row.body for row in web.rows()] == [BODY] * 3
+
+
+def test_no_output_tells_of_secrets_or_people(
+    start_web: StartWeb, own_postgres: EmbeddedPostgres, redis_url: str
+) -> None:
+    """Drives every failure there is; what was said is searched for markers when each process of these tests ends."""
+    web = start_web(own_postgres.url, redis_url, LOG_LEVEL="debug", MAX_DELIVERY_BYTES="2048")
+
+    def fail() -> None:
+        web.deliver(BODY)
+        web.deliver(BODY, f"{TOKEN}-wrong")
+        web.deliver(BODY * 100)
+        web.deliver(BODY, content_encoding=PERSON_MARKER)
+        web.deliver(gzip.compress(BODY)[:-9], content_encoding="gzip")
+        web.get(f"{WEBHOOK}?email={PERSON_MARKER}&token={TOKEN}")
+        web.get(f"/{PERSON_MARKER}")
+        with web.begin(1_000) as wire:
+            wire.send(BODY)
+        with Wire(web.port) as wire:
+            wire.send(f"{PERSON_MARKER} {TOKEN}\r\n\r\n".encode())
+            wire.hear()
+
+    fail()
+    web.sql("ALTER TABLE inbox ADD CONSTRAINT full_up CHECK (id < 0) NOT VALID")  # the row is in PostgreSQL's message
+    try:
+        assert web.deliver(BODY).status_code == 503
+    finally:
+        web.sql("ALTER TABLE inbox DROP CONSTRAINT full_up")
+    eventually(lambda: web.deliver(BODY).status_code == 204, "deliveries to be taken again")
+    with own_postgres.stopped():
+        fail()
+        assert web.get("/readyz").status_code == 503
+    assert "oversize_delivery" in web.output  # somebody listened
+    assert "inbox_unavailable" in web.output
+    password = own_postgres.url.partition(":")[2].partition(":")[2].partition("@")[0]
+    assert password not in web.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"LOG_STREAM_TOKENS": ""}, "LOG_STREAM_TOKENS is not set"),
+        ({"LOG_STREAM_TOKENS": ","}, "LOG_STREAM_TOKENS is not set"),
+        (
+            {"DATABASE_URL": f"mysql://{SECRET_MARKER}@localhost/x", "MAX_DELIVERY_BYTES": SECRET_MARKER},
+            "DATABASE_URL: must be a PostgreSQL URL",
+        ),
+    ],
+    ids=["no tokens", "empty tokens", "a wrong URL"],
+)
+def test_a_missing_or_wrong_setting_is_named_in_one_line(settings: dict[str, str], sentence: str) -> None:
+    environ = environment("postgresql://localhost:1/x", "redis://localhost:1/0") | settings
+    run = run_to_its_end(environ)
+    said = (run.stdout + run.stderr).strip()
+    assert run.returncode == 1
+    assert sentence in said
+    assert said.count("\n") == 0
+    assert SECRET_MARKER not in said
