@@ -19,7 +19,7 @@ import psycopg
 
 from local.children import Children
 from local.comparison import compare
-from local.copy_watch import Counts, CopyWatch
+from local.copy_watch import CopyWatch, Counts
 from local.processes import NotHealthy, Process, Processes
 from local.product import CHECKOUT, WEBHOOK, Product, environment, inherited, procfile, product_processes
 from local.simulated_tenant import SimulatedTenant
@@ -118,6 +118,10 @@ class Stage:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             return connection.execute(statement.encode()).fetchall()
 
+    def execute(self, statements: str) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statements.encode())
+
     def count(self, of: str) -> int:
         """Count rows: `count("news WHERE strong")`."""
         return int(self.query(f"SELECT count(*) FROM {of}")[0][0])  # noqa: S608 the tests' own words
@@ -160,6 +164,11 @@ class Stage:
             self.processes.wait_until(true, what, time.monotonic() + seconds)
         except NotHealthy as error:
             raise AssertionError(f"{error}\n{self.output.tail()}") from None
+
+    def wait_until_drained(self) -> None:
+        """Wait until what the tenant has logged is known here, if not yet read."""
+        assert self.tenant.control("POST", "streams/drain", {"seconds": 30})["pending"] == 0
+        self.wait_until(lambda: self.counts().pending == 0, "drain")
 
     def settle(self) -> None:
         """Wait until nothing is on its way, pending or marked."""

@@ -38,7 +38,7 @@ def test_a_sick_tenant_costs_time_and_nothing_else(play: OnStage) -> None:
             stage.faults(*faults)
             stage.live(8)
             stage.burst(20, SICK_FOR)
-        stage.wait_until(lambda: stage.counts().pending == 0, "drain, which needs no tenant")
+        stage.wait_until_drained()
         assert stage.count("news") > 0, "nothing waits: the tenant was well"
         assert stage.count("users WHERE deleted_at IS NOT NULL AND NOT deletion_announced") == 0
         stage.faults()
