@@ -22,7 +22,7 @@ check: $(READY) ## ruff, mypy, the direction of imports, the commands in the doc
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@# The commands and settings that the docs show are run and compared by the tests in this folder.
-	test ! -d tests/docs || $(BIN)/pytest tests/docs
+	test ! -d tests/docs || $(BIN)/pytest tests/docs -m "not journey"
 
 bench: $(READY) ## the figures of docs/performance.md, also written to build/bench.json
 	$(BIN)/python -m bench

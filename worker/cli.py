@@ -3,10 +3,10 @@
 import json
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from redis.exceptions import RedisError
@@ -115,10 +115,10 @@ def new() -> None:
     print(secrets.token_urlsafe(32))
 
 
-def _development(module: str, name: str) -> Callable[..., Any]:
-    """Import a development command; production installs do not carry what it needs."""
+def _develop(module: str, *arguments: object) -> None:
+    """Run a development command; production installs do not carry what it needs."""
     try:
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        import_module(module).main(*arguments)
     except ModuleNotFoundError as error:
         raise Error(
             f"this is a development command and needs the development dependencies ({error.name} is missing): "
@@ -129,19 +129,19 @@ def _development(module: str, name: str) -> Callable[..., Any]:
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def simulator(context: typer.Context) -> None:
     """Run an Auth0 tenant to develop and test against (all its options: `understudy simulator --help`)."""
-    _development("simulator.__main__", "main")(context.args)
+    _develop("simulator.__main__", context.args)
 
 
 @cli.command()
 def services() -> None:
     """Run only an embedded PostgreSQL and Redis, and print their URLs."""
-    _development("local.services", "main")()
+    _develop("local.services")
 
 
 @cli.command()
 def dev() -> None:
     """Run everything here: PostgreSQL, Redis, a simulated tenant, web, worker and beat; print the URLs, logs by process."""
-    _development("local.dev", "main")()
+    _develop("local.dev")
 
 
 def main() -> None:

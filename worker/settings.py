@@ -77,12 +77,11 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0
 class Settings(BaseSettings):
     """What an operator decides. Names are the environment variables' names in lower case."""
 
-    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True, env_ignore_empty=True)
 
     database_url: Annotated[SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))]
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     redis_tls_verify: bool = True
-    database_pool_size: int = Field(default=5, ge=1, le=100)
 
     auth0_domain: Annotated[str, AfterValidator(_domain)]
     auth0_m2m_client_id: str = ""

@@ -26,7 +26,7 @@ PROCESS_TOO_QUIET = 60
 _INBOX = text("""
 SELECT count(*) FILTER (WHERE state = 'pending'),
        coalesce(extract(epoch FROM now() - min(received_at) FILTER (WHERE state = 'pending')), 0)::float8,
-       count(*) FILTER (WHERE state = 'parked')
+       count(*) FILTER (WHERE state = 'parked' AND body IS NOT NULL), count(*) FILTER (WHERE state = 'parked' AND body IS NULL)
 FROM inbox WHERE state <> 'done'
 """)
 _NEWS = text("""
@@ -108,7 +108,7 @@ def _spent(budget: Budget) -> dict[str, dict[str, Any]]:
 
 
 def _read(connection: Connection, settings: Settings) -> Status:
-    pending, pending_age, parked_deliveries = connection.execute(_INBOX).one()
+    pending, pending_age, parked_deliveries, oversize = connection.execute(_INBOX).one()
     parked = connection.execute(text("SELECT count(*) FROM parked")).scalar_one()
     open_, stale_age, strong, braked = connection.execute(_NEWS).one()
     live, tombstones = connection.execute(_USERS).one()
@@ -121,6 +121,7 @@ def _read(connection: Connection, settings: Settings) -> Status:
             "pending": pending,
             "oldest_pending_s": round(pending_age, 1),
             "parked_deliveries": parked_deliveries,
+            "oversize": oversize,
             "parked_records": parked,
         },
         news={"stale": open_, "oldest_stale_s": round(stale_age, 1), "strong": strong, "braked": braked},
@@ -153,6 +154,11 @@ def _problems(report: Status) -> list[str]:
         )
     if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
         found.append("something was parked because it could not be understood: look into the tables parked and inbox")
+    if report.inbox["oversize"]:
+        found.append(
+            f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said is missing "
+            "until it is fetched again; raise the limit"
+        )
     unauthorized = report.counters.get("unauthorized_logs")
     if unauthorized and (datetime.now(UTC) - unauthorized["latest_at"]).total_seconds() < STALE_TOO_OLD:
         found.append(

@@ -25,7 +25,7 @@ def everything_wrong() -> views.Status:
         tenant="acme.eu.auth0.com",
         schema="0001",
         users={"live": 1, "tombstones": 0},
-        inbox={"pending": 1, "oldest_pending_s": 1e6, "parked_deliveries": 1, "parked_records": 1},
+        inbox={"pending": 1, "oldest_pending_s": 1e6, "parked_deliveries": 1, "oversize": 1, "parked_records": 1},
         news={"stale": 1, "oldest_stale_s": 1e6, "strong": 1, "braked": 1},
         last_delivery_at=None,
         counters={"unauthorized_logs": {"value": 1, "latest_at": datetime.now(UTC)}},

@@ -7,16 +7,14 @@ from sqlalchemy import Engine, create_engine
 from worker.settings import Settings
 
 
-def make_engine(
-    settings: Settings, *, pool_size: int | None = None, statement_timeout: timedelta = timedelta(seconds=60)
-) -> Engine:
+def make_engine(settings: Settings, *, pool_size: int, statement_timeout: timedelta = timedelta(seconds=60)) -> Engine:
     """Return an engine whose pool holds at most `pool_size` connections and tests each before it lends it.
 
     `hide_parameters` keeps values out of SQLAlchemy's messages; PostgreSQL's own DETAIL is cut in `worker.logs`.
     """
     return create_engine(
         settings.database_url.get_secret_value(),
-        pool_size=pool_size or settings.database_pool_size,
+        pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=1800,

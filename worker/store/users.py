@@ -27,30 +27,30 @@ class UserNews:
     creates: bool = True
 
 
-_CREATE = text("""
+# The driver's own statements: it sends their arrays in binary (%b), which SQLAlchemy cannot ask for. As text, with every element quoted and
+# read again, marking takes twice as long (docs/performance.md). The arrays come sorted: that is the order in which rows are locked.
+_CREATE = """
 INSERT INTO users (user_id)
-SELECT batch.user_id FROM unnest(CAST(:ids AS text[])) AS batch (user_id)
-WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
-ORDER BY batch.user_id COLLATE "C"
+SELECT user_id FROM unnest(%(ids)b::text[]) AS batch (user_id)
 ON CONFLICT DO NOTHING
-""")
+"""
 
 # Most news is a plain login of somebody: its date is all there is to write, so it gets a statement with two arrays.
-_MARK_LOGINS = text("""
+_MARK_LOGINS = """
 INSERT INTO news AS held (user_id, newest, login_seen_at)
 SELECT user_id, seen_at, seen_at
-FROM unnest(CAST(:ids AS text[]), CAST(:dates AS timestamptz[])) AS batch (user_id, seen_at)
+FROM unnest(%(ids)b::text[], %(dates)b::timestamptz[]) AS batch (user_id, seen_at)
 ON CONFLICT (user_id) DO UPDATE SET
   number = nextval('news_number'), last_at = now(),
   newest = greatest(held.newest, excluded.newest),
   login_seen_at = greatest(held.login_seen_at, excluded.login_seen_at)
-""")
+"""
 
-_MARK = text("""
+_MARK = """
 INSERT INTO news AS held (user_id, newest, login_seen_at, deletion_seen_at, strong, deletion_announced)
 SELECT batch.* FROM unnest(
-  CAST(:ids AS text[]), CAST(:newest AS timestamptz[]), CAST(:logins AS timestamptz[]),
-  CAST(:deletions AS timestamptz[]), CAST(:strong AS boolean[]), CAST(:announced AS boolean[])
+  %(ids)b::text[], %(newest)b::timestamptz[], %(logins)b::timestamptz[],
+  %(deletions)b::timestamptz[], %(strong)b::boolean[], %(announced)b::boolean[]
 ) AS batch (user_id, newest, login_seen_at, deletion_seen_at, strong, announced)
 WHERE EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
 ON CONFLICT (user_id) DO UPDATE SET
@@ -62,7 +62,7 @@ ON CONFLICT (user_id) DO UPDATE SET
   deletion_announced = held.deletion_announced OR excluded.deletion_announced,
   due_at = CASE WHEN excluded.strong AND NOT held.strong THEN least(held.due_at, now()) ELSE held.due_at END,
   braked_at = CASE WHEN excluded.deletion_announced THEN NULL ELSE held.braked_at END
-""")
+"""
 
 
 def mark(connection: Connection, news: Iterable[UserNews]) -> None:
@@ -70,13 +70,13 @@ def mark(connection: Connection, news: Iterable[UserNews]) -> None:
     ordered = sorted(news, key=lambda one: one.user_id.encode())
     create = [one.user_id for one in ordered if one.creates]
     if create:
-        connection.execute(_CREATE, {"ids": create})
+        connection.exec_driver_sql(_CREATE, {"ids": create})
     plain = [one for one in ordered if _is_plain_login(one)]
     if len(plain) == len(ordered):
         if plain:
-            connection.execute(_MARK_LOGINS, {"ids": create, "dates": [one.login_seen_at for one in plain]})
+            connection.exec_driver_sql(_MARK_LOGINS, {"ids": create, "dates": [one.login_seen_at for one in plain]})
         return
-    connection.execute(
+    connection.exec_driver_sql(
         _MARK,
         {
             "ids": [one.user_id for one in ordered],
