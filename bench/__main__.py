@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import drain
+from bench import accept, calls, drain
 from bench.figures import FIGURES, Results
 from bench.stage import LOG, Stage, stage
 from local.processes import NotHealthy, ProcessDied, ending_on_signals
@@ -17,6 +17,8 @@ from local.product import CHECKOUT
 from local.servers import ServerError
 
 _MEASUREMENTS: dict[Callable[[Stage, Results], None], tuple[str, ...]] = {
+    accept.accept: ("accept_vs_noop", "accept_one_vs_noop", "accept_vs_recipe"),
+    calls.calls: ("calls_per_1000_logins",),
     drain.drain: ("drain_vs_bare", "drain_vs_recipe"),
     drain.large_table: ("drain_1m_vs_10k",),
 }

@@ -146,7 +146,11 @@ def _details(rng: random.Random, kind: str, user_id: str, email: str, when: date
             "stats": {"loginsCount": logins},
         }
     if kind == "seacft":
-        return {"code": "*************" + f"{rng.getrandbits(12):03x}", "accessedSecrets": [], "scope": "openid profile"}
+        return {
+            "code": "*************" + f"{rng.getrandbits(12):03x}",
+            "accessedSecrets": [],
+            "scope": "openid profile",
+        }
     body = {"email": email, "connection": _CONNECTIONS[0][0], "tenant": "*****", "user_id": user_id}
     return {"title": "Account", "body": {**body, "request_language": "de-DE,de;q=0.9,en;q=0.8"}, "email": email}
 
@@ -161,7 +165,11 @@ def _api_write(rng: random.Random, user_id: str, email: str) -> Record:
         "channel": "api",
         "ip": f"203.0.113.{rng.randrange(256)}",
         "userAgent": "Python/3 auth0-python",
-        "auth": {"strategy": "jwt", "user": {}, "credentials": {"jti": f"{rng.getrandbits(128):032x}", "scopes": scopes}},
+        "auth": {
+            "strategy": "jwt",
+            "user": {},
+            "credentials": {"jti": f"{rng.getrandbits(128):032x}", "scopes": scopes},
+        },
     }
     answer = {"user_id": user_id, "email": email, "updated_at": "2026-03-01T10:00:00.000Z"}
     return {

@@ -61,7 +61,9 @@ def large_table(stage: Stage, results: Results) -> None:
         connections, bodies = {}, {}
         for name, url, users in (("many", many, _MANY), ("few", few, _FEW)):
             connection = connections[name] = psycopg.connect(url, autocommit=True)
-            connection.execute(f"INSERT INTO users (user_id) SELECT {USER_ID_SQL} FROM generate_series(1, {users}::bigint) n")
+            connection.execute(
+                f"INSERT INTO users (user_id) SELECT {USER_ID_SQL} FROM generate_series(1, {users}::bigint) n"
+            )
             connection.execute("VACUUM ANALYZE users")
             waves = [rng.sample(range(1, users + 1), _FEW) for _ in range(_WAVES)]
             bodies[name] = pack(deliveries([numbered_id(number) for number in itertools.chain(*waves)]))
@@ -104,7 +106,15 @@ def ring(stage: Stage) -> None:
 
 def recipe_worker() -> list[str]:
     """Return the recipe's worker as a command, with one child as ours."""
-    options = ["--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "warning"]
+    options = [
+        "--concurrency",
+        "1",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        "--loglevel",
+        "warning",
+    ]
     return [sys.executable, "-m", "celery", "-A", "bench.recipe", "worker", *options]
 
 

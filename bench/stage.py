@@ -45,7 +45,13 @@ class Stage:
     def environ(self, database_url: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return what our processes and the recipe's need to know."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**NO_TENANT, "DATABASE_URL": database_url, "REDIS_URL": self.servers.redis.url, "PATH": path, **(more or {})}
+        return {
+            **NO_TENANT,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": self.servers.redis.url,
+            "PATH": path,
+            **(more or {}),
+        }
 
     @contextmanager
     def database(self, more: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -60,7 +66,9 @@ class Stage:
             self.servers.postgres.drop_database(name)
 
     @contextmanager
-    def process(self, name: str, command: Sequence[str], environ: Mapping[str, str], port: int = 0) -> Iterator[Process]:
+    def process(
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], port: int = 0
+    ) -> Iterator[Process]:
         """Run a process; with `port`, wait until it listens there."""
         process = self.processes.start(name, command, env=environ, healthy=(lambda: _listens(port)) if port else None)
         try:
@@ -141,7 +149,6 @@ def pack(bodies: Iterable[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _listens(port: int) -> bool:
-
 
     with socket.socket() as probe:
         probe.settimeout(0.5)
