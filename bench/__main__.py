@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, calls, drain
+from bench import accept, calls, drain, memory, seen
 from bench.figures import FIGURES, Results
 from bench.stage import LOG, Stage, stage
 from local.processes import NotHealthy, ProcessDied, ending_on_signals
@@ -21,6 +21,8 @@ _MEASUREMENTS: dict[Callable[[Stage, Results], None], tuple[str, ...]] = {
     calls.calls: ("calls_per_1000_logins",),
     drain.drain: ("drain_vs_bare", "drain_vs_recipe"),
     drain.large_table: ("drain_1m_vs_10k",),
+    memory.memory: ("memory_100k_vs_1k",),
+    seen.seen: ("seen_p99_vs_recipe", "seen_p99_10x"),
 }
 
 

@@ -21,6 +21,8 @@ _WAVES = 10
 _MANY, _FEW = 1_000_000, 10_000
 _PATIENCE = 180.0  # seconds
 
+RECIPE_TABLE = "from bench.recipe import Base, engine; Base.metadata.create_all(engine())"
+
 Packed = list[tuple[bytes, int]]
 
 
@@ -34,8 +36,7 @@ def drain(stage: Stage, results: Results) -> None:
         rows.write_text("\n".join(f"{user_id}\t{now}" for user_id in ids))
         rows.chmod(0o644)
         environ = stage.environ(url)
-        command = [sys.executable, "-c", "from bench.recipe import Base, engine; Base.metadata.create_all(engine())"]
-        stage.processes.run("recipe's table", command, env=environ)
+        stage.processes.run("recipe's table", [sys.executable, "-c", RECIPE_TABLE], env=environ)
         with stage.worker(environ), stage.process("recipe", recipe_worker(), environ):
 
             def bare() -> float:
@@ -57,12 +58,12 @@ def drain(stage: Stage, results: Results) -> None:
 def large_table(stage: Stage, results: Results) -> None:
     """Measure `drain_1m_vs_10k`: logins of users who are there already, each wave of 10,000 different ones."""
     with stage.database() as many, stage.database() as few:
-        rng = random.Random(7)
+        rng = random.Random(7)  # noqa: S311 the same waves each time
         connections, bodies = {}, {}
         for name, url, users in (("many", many, _MANY), ("few", few, _FEW)):
             connection = connections[name] = psycopg.connect(url, autocommit=True)
             connection.execute(
-                f"INSERT INTO users (user_id) SELECT {USER_ID_SQL} FROM generate_series(1, {users}::bigint) n"
+                f"INSERT INTO users (user_id) SELECT {USER_ID_SQL} FROM generate_series(1, {users}::bigint) n"  # noqa: S608 ours
             )
             connection.execute("VACUUM ANALYZE users")
             waves = [rng.sample(range(1, users + 1), _FEW) for _ in range(_WAVES)]
@@ -104,11 +105,11 @@ def ring(stage: Stage) -> None:
         app.send_task("worker.tasks.drain", queue="understudy", ignore_result=True)
 
 
-def recipe_worker() -> list[str]:
-    """Return the recipe's worker as a command, with one child as ours."""
+def recipe_worker(children: int = 1) -> list[str]:
+    """Return the recipe's worker as a command, with as many children as ours."""
     options = [
         "--concurrency",
-        "1",
+        str(children),
         "--without-gossip",
         "--without-mingle",
         "--without-heartbeat",

@@ -1,0 +1,62 @@
+"""What memory the worker takes at its peak while a heap of deliveries waits: the PSS of its process tree."""
+
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from bench.bodies import deliveries, new_ids
+from bench.drain import Packed, ring
+from bench.figures import Results, alternate, ratio
+from bench.stage import Stage, fill_inbox, pack
+
+_MANY, _FEW = 100_000, 1_000
+_ROUNDS = 2
+_PATIENCE = 180.0
+
+
+def memory(stage: Stage, results: Results) -> None:
+    """Measure `memory_100k_vs_1k`: deliveries of one event each, a fresh worker for each heap."""
+    with stage.database() as url, psycopg.connect(url, autocommit=True) as connection:
+        many = pack(deliveries(new_ids(_MANY), size=1))
+        numbers = alternate(
+            _ROUNDS,
+            many=lambda: _peak(stage, url, connection, many),
+            few=lambda: _peak(stage, url, connection, many[:_FEW]),
+        )
+    results.figures["memory_100k_vs_1k"] = ratio(numbers["many"], numbers["few"])
+    for name, peaks in numbers.items():
+        results.note(f"worker's peak memory, {name} waiting", ", ".join(f"{peak / 2**20:.0f} MB" for peak in peaks))
+
+
+def _peak(stage: Stage, url: str, connection: psycopg.Connection, bodies: Packed) -> float:
+    connection.execute("TRUNCATE inbox, news, users")
+    fill_inbox(connection, bodies)
+    with stage.worker(stage.environ(url)) as worker:
+        ring(stage)
+        peak, deadline = 0.0, time.monotonic() + _PATIENCE
+        while connection.execute("SELECT EXISTS (SELECT FROM inbox WHERE state = 'pending')").fetchone() != (False,):
+            stage.processes.check()
+            if time.monotonic() > deadline:
+                raise SystemExit("bench: the inbox was not drained")
+            peak = max(peak, tree_pss(worker.pid))
+            time.sleep(0.03)
+        return max(peak, tree_pss(worker.pid))
+
+
+def tree_pss(pid: int) -> float:
+    """Return the bytes a process and its descendants hold, shared pages counted in proportion."""
+    try:
+        tree = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(sum(_pss(one) for one in tree))
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
