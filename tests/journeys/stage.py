@@ -130,10 +130,10 @@ class Stage:
         with CopyWatch(self.database_url, self.tenant) as watch:
             return watch.counts()
 
-    def deliver(self, body: bytes, token: str = TOKEN, timeout: float = 30, **headers: str) -> int:
+    def deliver(self, body: bytes, token: str = TOKEN, encoding: str = "identity") -> int:
         """Post a body as a log stream would; return the status."""
-        sent = {"Authorization": token, "Content-Type": "application/json", **headers}
-        return httpx.post(self.webhook, content=body, headers=sent, timeout=timeout, trust_env=False).status_code
+        sent = {"Authorization": token, "Content-Type": "application/json", "Content-Encoding": encoding}
+        return httpx.post(self.webhook, content=body, headers=sent, timeout=30, trust_env=False).status_code
 
     def start(self, role: str, name: str | None = None, **settings: str) -> Process:
         """Start one more of a role of the Procfile (`worker`, `beat`), with other settings where given."""
