@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 def test_every_problem_that_status_prints_is_explained() -> None:
     explained = plain(OPERATING.read_text())
     problems = list(views._problems(everything_wrong()))
-    assert len(problems) == 6
+    assert len(problems) == 7
     for problem in problems:
         assert f"| {plain(problem)} |" in explained
 
