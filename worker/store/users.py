@@ -309,9 +309,9 @@ def clear(connection: Connection, served: Mapping[str, int]) -> None:
 
 _RELEASE = text("""
 UPDATE news SET leased_until = NULL, attempts = coalesce(CAST(:attempts AS smallint), attempts),
-  due_at = CASE WHEN CAST(:settle AS interval) IS NOT NULL THEN greatest(due_at, last_at + CAST(:settle AS interval))
+  due_at = CASE WHEN CAST(:settle AS interval) IS NOT NULL AND NOT strong THEN greatest(due_at, last_at + CAST(:settle AS interval))
                 WHEN CAST(:delay AS interval) IS NOT NULL THEN now() + CAST(:delay AS interval) ELSE due_at END
-WHERE user_id = ANY(:ids)
+WHERE user_id IN (SELECT user_id FROM news WHERE user_id = ANY(:ids) ORDER BY user_id FOR UPDATE)
 """)
 
 
@@ -323,7 +323,7 @@ def release(
     settle: timedelta | None = None,
     attempts: int | None = None,
 ) -> None:
-    """End a lease that did not clear its mark: due after `delay`, or once the news has settled for `settle`, else when it was.
+    """End a lease that did not clear its mark: due after `delay`, or once weak news has settled for `settle`, else when it was.
 
     `attempts`, where given, is how often reading these users has failed in a row.
     """

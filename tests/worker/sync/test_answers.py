@@ -1,6 +1,7 @@
 """What news and answers do to the copy, rule by rule (docs/protocol.md P2 to P13, P19), on a real database."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -355,6 +356,32 @@ def test_a_search_never_clears_a_mark_that_wants_a_strong_read(copy: Copy) -> No
     copy.hears(UserNews("auth0|ada", strong=True))
     copy.search(copy.begins_read(), profile(updated=99))
     assert copy.mark().strong
+
+
+def test_a_strong_wish_heard_during_a_search_does_not_wait_for_the_news_to_settle(copy: Copy) -> None:  # P7, P10
+    copy.hears(UserNews("auth0|ada"))
+    claim = copy.begins_read()
+    copy.hears(UserNews("auth0|ada", strong=True))
+    copy.search(claim, profile(), settled=False)
+    assert copy.mark().due_at <= copy.mark().last_at
+
+
+def test_leases_end_in_the_order_of_ids_whatever_the_order_of_the_rows(copy: Copy) -> None:
+    for user_id in ("auth0|z", "auth0|a"):  # so they lie on the page
+        copy.hears(UserNews(user_id))
+
+    def end_leases() -> None:
+        with copy.engine.begin() as connection:
+            users.release(connection, ["auth0|z", "auth0|a"])
+
+    with ThreadPoolExecutor() as pool:
+        with copy.engine.begin() as connection:
+            users.mark(connection, [UserNews("auth0|a")])
+            ending = pool.submit(end_leases)
+            while not copy.ask("SELECT FROM pg_locks WHERE NOT granted"):
+                assert not ending.done()
+            users.mark(connection, [UserNews("auth0|z")])
+        ending.result()
 
 
 def test_an_older_search_hit_never_overwrites(copy: Copy) -> None:  # P10
