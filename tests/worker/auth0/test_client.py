@@ -76,11 +76,15 @@ def test_an_outage_is_never_taken_for_a_missing_user(
     assert budget.look("read_users").reason == "outage"
 
 
-def test_one_call_is_one_request_whatever_comes_back(tenant: Tenant, simulator: Simulator) -> None:
-    simulator.faults({"where": "api", "kind": "status", "status": 503})
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 503}, {"kind": "drop"}], ids=["503", "drop"])
+def test_one_call_is_one_request_whatever_comes_back(
+    tenant: Tenant, simulator: Simulator, fault: dict[str, Any]
+) -> None:
+    simulator.faults({"where": "api", "times": 5, **fault})
     with pytest.raises(TenantDown):
         tenant.read_user("auth0|nobody")
-    assert simulator.stats()["api_calls_total"] == 1
+    (left,) = simulator.control.get("/_sim/faults").json()["faults"]
+    assert left["times"] == 4
 
 
 def test_a_429_pauses_the_group_for_every_process(

@@ -172,6 +172,8 @@ def test_without_redis_a_process_keeps_its_own_token(process: Callable[..., Proc
     with Redis.from_url(NEVER, socket_connect_timeout=0.5) as nowhere:
         alone = process(nowhere)
         assert alone.token.current() == alone.token.current()
+        alone.token.drop("some other token")
+        assert alone.token.current()
         assert alone.fetched == 1
         assert alone.token.drop(alone.token.current())
 
