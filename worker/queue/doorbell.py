@@ -40,7 +40,7 @@ class Doorbell:
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self._app = app
-        self._redis = connect_redis(settings, timeout=PATIENCE, max_connections=1)
+        self._redis = connect_redis(settings, timeout=PATIENCE, max_connections=2)
         self._publisher: Any = None
         self._silent = False
         self._wanted: set[str] = set()
@@ -63,7 +63,7 @@ class Doorbell:
             except Exception as error:  # noqa: BLE001 kombu lets through whatever a socket raises; none of it is our caller's
                 self._forget_connection()
                 if first:
-                    self.answered(task)  # a bell without a message would silence the next ring
+                    self._clear(_key(task, countdown))  # a bell without a message would silence the next ring
                 if not self._silent:
                     log.warning("doorbell_silent", task=task, reason=describe(error))
                 self._silent = True
@@ -82,10 +82,7 @@ class Doorbell:
 
     def answered(self, task: str) -> None:
         """Clear the bell: what arrives from now on rings again. A task calls it before it looks."""
-        try:
-            self._redis.delete(_key(task))
-        except (RedisError, OSError):
-            return  # it clears itself after HOLDS
+        self._clear(_key(task))
 
     def close(self, patience: float = 0.5) -> None:
         """Let the last ring out, for at most `patience` seconds."""
@@ -106,9 +103,14 @@ class Doorbell:
             self._closing.wait(SPACING if heard else PAUSE)
 
     def _first(self, task: str, countdown: float | None) -> bool:
+        key = _key(task, countdown)
         if countdown is None:
-            return bool(self._redis.set(_key(task), "1", nx=True, ex=HOLDS))
-        return bool(self._redis.eval(_SOONER, 1, f"{_key(task)}:later", str(max(1, round(countdown * 1000)))))
+            return bool(self._redis.set(key, "1", nx=True, ex=HOLDS))
+        return bool(self._redis.eval(_SOONER, 1, key, str(max(1, round(countdown * 1000)))))
+
+    def _clear(self, key: str) -> None:
+        with contextlib.suppress(RedisError, OSError):  # it clears itself, after HOLDS or when it is due
+            self._redis.delete(key)
 
     def _publish(self, task: str, countdown: float | None) -> None:
         if self._publisher is None:
@@ -131,5 +133,5 @@ class Doorbell:
                 publisher.release()
 
 
-def _key(task: str) -> str:
-    return f"bell:{task}"
+def _key(task: str, countdown: float | None = None) -> str:
+    return f"bell:{task}" if countdown is None else f"bell:{task}:later"

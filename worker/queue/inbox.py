@@ -260,6 +260,9 @@ class Inbox:
                 if delivery.deadline <= now and not delivery.stored.done():
                     trouble = self._trouble or DatabaseDown("PostgreSQL does not answer")
                     delivery.stored.set_exception(_fresh(trouble))
+            # Nobody waits for these any longer, so nobody counts what they hold.
+            while self._waiting and self._waiting[0].stored.done():
+                self._waiting_bytes -= len(self._waiting.popleft().body or b"")
 
 
 def _compress(compressor: zstandard.ZstdCompressor, batch: list[_Delivery]) -> list[bytes | None]:
