@@ -77,6 +77,8 @@ def _guarded(task: Callable[[], None]) -> Callable[[], None]:
             log.error("cannot go on", task=task.__name__, reason=str(error))
         except (OperationalError, RedisError) as error:
             log.warning("waits", task=task.__name__, reason=describe(error))
+        except Exception as error:  # Celery would log its text, which may quote an id or a whole row
+            log.error("failed", task=task.__name__, exc_info=error)
 
     run.__doc__ = task.__doc__
     return run
