@@ -9,10 +9,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 
-from local.product import WEBHOOK
 from local.servers import EmbeddedRedis, Redis
 from tests.api.conftest import StartWeb
 from tests.api.web import NEXT_TOKEN, PERSON_MARKER, TOKEN, Web, at_once, eventually
@@ -125,9 +123,7 @@ def test_what_cannot_be_undone_is_stored_as_it_came(web: Web, encoding: str, sen
 
 def test_what_is_not_json_is_stored_as_it_came(web: Web) -> None:
     samples = corpus()
-    with httpx.Client(base_url=web.url, headers={"authorization": TOKEN}, trust_env=False, timeout=20) as client:
-        answers = {client.post(WEBHOOK, content=sample.body).status_code for sample in samples}
-    assert answers == {204}
+    assert {web.deliver(sample.body).status_code for sample in samples} == {204}
     assert [row.body for row in web.rows()] == [sample.body for sample in samples if sample.body]
 
 
@@ -212,8 +208,7 @@ def test_an_answered_bell_rings_again(web: Web, redis_server: Redis) -> None:
 def _promptly(web: Web) -> None:
     web.empty()
     start = time.monotonic()
-    with httpx.Client(base_url=web.url, headers={"authorization": TOKEN}, trust_env=False, timeout=20) as client:
-        assert {client.post(WEBHOOK, content=BODY).status_code for _ in range(50)} == {204}
+    assert {web.deliver(BODY).status_code for _ in range(50)} == {204}
     assert time.monotonic() - start < 10  # waiting for Redis each time would be 0.2 s each, or for ever
     assert len(web.rows()) == 50
 

@@ -18,9 +18,7 @@ from tests.api.web import (
     Headers,
     Web,
     Wire,
-    environment,
     eventually,
-    run_to_its_end,
 )
 from tests.corpus import MIB
 
@@ -204,25 +202,3 @@ def test_no_output_tells_of_secrets_or_people(
     assert "inbox_unavailable" in web.output
     password = own_postgres.url.partition(":")[2].partition(":")[2].partition("@")[0]
     assert password not in web.output
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"LOG_STREAM_TOKENS": ""}, "LOG_STREAM_TOKENS is not set"),
-        ({"LOG_STREAM_TOKENS": ","}, "LOG_STREAM_TOKENS is not set"),
-        (
-            {"DATABASE_URL": f"mysql://{SECRET_MARKER}@localhost/x", "MAX_DELIVERY_BYTES": SECRET_MARKER},
-            "DATABASE_URL: must be a PostgreSQL URL",
-        ),
-    ],
-    ids=["no tokens", "empty tokens", "a wrong URL"],
-)
-def test_a_missing_or_wrong_setting_is_named_in_one_line(settings: dict[str, str], sentence: str) -> None:
-    environ = environment("postgresql://localhost:1/x", "redis://localhost:1/0") | settings
-    run = run_to_its_end(environ)
-    said = (run.stdout + run.stderr).strip()
-    assert run.returncode == 1
-    assert sentence in said
-    assert said.count("\n") == 0
-    assert SECRET_MARKER not in said

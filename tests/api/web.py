@@ -55,6 +55,7 @@ class Web:
     environ: dict[str, str] = field(repr=False)
     process: Process
     said: list[str]
+    client: httpx.Client = field(repr=False)
 
     @property
     def database_url(self) -> str:
@@ -80,10 +81,10 @@ class Web:
         return self.post(body, given)
 
     def post(self, body: bytes | Iterable[bytes], headers: Headers) -> httpx.Response:
-        return httpx.post(self.url + WEBHOOK, content=body, headers=list(headers), timeout=PATIENCE, trust_env=False)
+        return self.client.post(WEBHOOK, content=body, headers=list(headers))
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=PATIENCE, trust_env=False)
+        return self.client.get(path)
 
     def begin(self, length: int, token: str = TOKEN, *more: str) -> Wire:
         """Open a connection and send the head of a delivery of `length` bytes."""
@@ -102,7 +103,10 @@ class Web:
     def rows(self) -> list[Row]:
         """Return what is in `inbox`, oldest first."""
         found = self.sql("SELECT source, state, size, error, encoding, body FROM inbox ORDER BY id")
-        return [Row(*row[:5], _unpacked(row[4], row[5])) for row in found]
+        return [
+            Row(source, state, size, error, encoding, _unpacked(encoding, body))
+            for source, state, size, error, encoding, body in found
+        ]
 
     def counter(self, name: str) -> int:
         found = self.sql("SELECT value FROM counters WHERE name = %s", name)
@@ -140,6 +144,9 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def send(self, content: bytes) -> None:
@@ -186,7 +193,10 @@ def running(children: Children, environ: Mapping[str, str]) -> Iterator[Web]:
         url = f"http://127.0.0.1:{port}"
         environ = {**environ, "PORT": str(port)}
         process = processes.start("web", procfile()["web"], env=environ, healthy=lambda: _is_alive(url))
-        yield Web(url, environ, process, said)
+        # A connection for each request: none that is kept alive is lost to a process that ends.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=url, timeout=PATIENCE, limits=limits, trust_env=False) as client:
+            yield Web(url, environ, process, said, client)
     output = "\n".join(said)
     for marker in (SECRET_MARKER, PERSON_MARKER, "Traceback"):
         assert marker not in output

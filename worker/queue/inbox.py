@@ -174,6 +174,10 @@ class Inbox:
                 self._url,
                 autocommit=True,
                 application_name="understudy-web",
+                # A server that vanished while it owed an answer is noticed in ten seconds, not in the system's two hours.
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
                 tcp_user_timeout=5000,
                 prepare_threshold=0,
             )
