@@ -7,12 +7,13 @@ from functools import partial
 from typing import Final
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, DBAPIError
 
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget, Priority
 from worker.auth0.search import PER_PAGE
 from worker.domain.users import Profile, Tolerances, on_search, on_strong
-from worker.errors import Error, Permanent, Refused, TenantDown, Throttled, Transient
+from worker.errors import BadRecord, Error, Permanent, Refused, TenantDown, Throttled, Transient, WrongSetting
 from worker.logs import fingerprint, get_logger
 from worker.store import notes, users
 from worker.store.users import Claim
@@ -95,7 +96,7 @@ class Refresh:
                 return wait
             try:
                 answer = self.tenant.read_user(claim.user_id)
-            except (Transient, Refused):
+            except (Transient, Refused, WrongSetting):
                 self._give_back(rest)
                 raise
             except Permanent as error:
@@ -165,7 +166,17 @@ class Refresh:
         settle: timedelta | None,
         totals: dict[str, int],
     ) -> None:
-        applied = answers.apply(self.engine, said, rule, settle=settle)
+        try:
+            applied = answers.apply(self.engine, said, rule, settle=settle)
+        except (DBAPIError, UnicodeError) as error:
+            if not _refuses_a_value(error):
+                raise
+            if len(said) == 1:
+                self._put_off(said[0][0], BadRecord("PostgreSQL cannot hold a value of this profile"))
+            else:
+                for one in said:
+                    self._apply([one], rule, settle, totals)
+            return
         totals["written"] += applied.written
         totals["cleared"] += applied.cleared
         totals["braked"] += applied.braked
@@ -180,3 +191,9 @@ class Refresh:
         with self.engine.begin() as connection:
             if notes.end_condition(connection, "auth0_refused"):
                 log.info("auth0 accepts again")
+
+
+def _refuses_a_value(error: DBAPIError | UnicodeError) -> bool:
+    """Whether PostgreSQL will never take this value: it is no text or number there, or beyond a limit (class 54: an index's, the stack's)."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, DataError | UnicodeError) or (state or "").startswith("54")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.simulator.running import Simulator
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget
 from worker.domain.users import Tolerances, canonical
+from worker.errors import WrongSetting
 from worker.settings import Settings
 from worker.store import users
 from worker.store.users import UserNews
@@ -295,6 +297,33 @@ def test_one_user_who_cannot_be_read_holds_up_nobody(refresher: Callable[..., Re
     assert [user_id for (user_id,) in refresh.ask("SELECT user_id FROM news")] == [ids[1]]
     assert refresh.ask("SELECT attempts, due_at > now() FROM news") == [(1, True)]
     refresh.auth0.control("DELETE", "faults")
+
+
+def test_a_profile_that_postgresql_refuses_holds_up_nobody_on_its_page(refresher: Callable[..., Refresher]) -> None:
+    refresh = refresher(auth0_limits={"global": (2.0, 5000.0)})
+    ids = refresh.auth0.sign_up(30)
+    refresh.hears(ids)
+    refresh.pass_time(61)
+    with refresh.engine.begin() as connection:  # as an index's limit does to an endless address
+        connection.execute(
+            text("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '54000'; END $$")
+        )
+        connection.execute(
+            text(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON users FOR EACH ROW "
+                f"WHEN (old.user_id = '{ids[7]}') EXECUTE FUNCTION refuse()"
+            )
+        )
+    refresh.run()
+    assert refresh.ask("SELECT user_id, attempts, due_at > now() FROM news") == [(ids[7], 1, True)]
+
+
+def test_a_wrong_setting_is_no_users_fault(refresher: Callable[..., Refresher], tmp_path: Path) -> None:
+    refresh = refresher(auth0_ca_file=tmp_path / "missing.pem")
+    refresh.hears(["auth0|ada", "auth0|bob"])
+    with pytest.raises(WrongSetting, match="AUTH0_CA_FILE"):
+        refresh.run()
+    assert refresh.ask("SELECT DISTINCT attempts, leased_until FROM news") == [(0, None)]
 
 
 def test_a_deleted_user_becomes_a_tombstone_and_a_returned_one_lives(
