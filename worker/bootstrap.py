@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget
 from worker.domain.users import Tolerances
-from worker.errors import DatabaseDown
+from worker.errors import DatabaseDown, Error
 from worker.queue import Doorbell, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
@@ -51,7 +51,11 @@ class Parts:
                 schema.check(connection)
                 schema.claim_tenant(connection, self.settings.auth0_domain)
         except OperationalError:
+            engine.dispose()
             raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL") from None
+        except Error:
+            engine.dispose()
+            raise
         return engine
 
     def check(self, process: str) -> None:

@@ -52,7 +52,7 @@ class Refresh:
         answered = False
         try:
             while go_on():
-                again = self._round(totals)
+                again = self._round(totals, go_on)
                 answered = answered or bool(totals["strong"] or totals["pages"])
                 if again is None or again > 0:
                     break
@@ -69,7 +69,7 @@ class Refresh:
             log.info("refreshed", **totals)
         return again
 
-    def _round(self, totals: dict[str, int]) -> float | None:
+    def _round(self, totals: dict[str, int], go_on: Callable[[], bool]) -> float | None:
         """Do one claim's worth of work; return seconds to wait before the next, None where nothing is open."""
         look = self.budget.look(GROUP)
         if look.paused > 0:
@@ -79,18 +79,21 @@ class Refresh:
         if not backlog.open:
             return None
         if backlog.open <= look.level:
-            return self._read_strongly("any", min(int(look.level), STRONG_AT_ONCE), totals)
+            return self._read_strongly("any", min(int(look.level), STRONG_AT_ONCE), totals, go_on)
         full = backlog.weak_due >= PER_PAGE or backlog.weak_age >= PAGE_LINGER
         if backlog.weak_due and full and not (backlog.strong_due and totals["pages"] > totals["strong"]):
             return self._read_page(totals)
         if backlog.strong_due:
-            return self._read_strongly("strong", 1, totals)
+            return self._read_strongly("strong", 1, totals, go_on)
         return PAGE_LINGER if backlog.weak_due else None
 
-    def _read_strongly(self, kind: str, rows: int, totals: dict[str, int]) -> float | None:
+    def _read_strongly(self, kind: str, rows: int, totals: dict[str, int], go_on: Callable[[], bool]) -> float | None:
         claims = self._claim(kind, rows)
         for position, claim in enumerate(claims):
             rest = claims[position:]
+            if position and not go_on():  # a slow tenant must not make a slice outlast its leases
+                self._give_back(rest)
+                return 0
             wait = self._spend("now", rest)
             if wait is not None:
                 return wait

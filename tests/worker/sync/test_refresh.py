@@ -318,6 +318,13 @@ def test_a_profile_that_postgresql_refuses_holds_up_nobody_on_its_page(refresher
     assert refresh.ask("SELECT user_id, attempts, due_at > now() FROM news") == [(ids[7], 1, True)]
 
 
+def test_a_slice_ends_between_two_reads_and_gives_back_what_it_leased(refresher: Callable[..., Refresher]) -> None:
+    refresh = refresher()
+    refresh.hears(refresh.auth0.sign_up(5))
+    assert refresh.run(rounds=3) == 0
+    assert refresh.ask("SELECT count(*), count(leased_until) FROM news") == [(2, 0)]
+
+
 def test_a_wrong_setting_is_no_users_fault(refresher: Callable[..., Refresher], tmp_path: Path) -> None:
     refresh = refresher(auth0_ca_file=tmp_path / "missing.pem")
     refresh.hears(["auth0|ada", "auth0|bob"])
