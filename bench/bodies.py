@@ -10,8 +10,47 @@ import msgspec
 
 RECORDS = 100
 
-_FIRST = ["Ana", "Rui", "Inês", "Tomás", "Marta", "Noah", "Mia", "Emma", "Léa", "Hugo", "Jonas", "Lena", "Sofia", "Matteo", "Giulia", "Ola", "Kasia", "Jan", "Eva", "Luca"]
-_LAST = ["Silva", "Costa", "Rocha", "Neves", "Weber", "Koch", "Braun", "Rossi", "Ricci", "Novak", "Kowal", "Dubois", "Petit", "Moreau", "Larsen", "Berg", "Lind"]
+_FIRST = [
+    "Ana",
+    "Rui",
+    "Inês",
+    "Tomás",
+    "Marta",
+    "Noah",
+    "Mia",
+    "Emma",
+    "Léa",
+    "Hugo",
+    "Jonas",
+    "Lena",
+    "Sofia",
+    "Matteo",
+    "Giulia",
+    "Ola",
+    "Kasia",
+    "Jan",
+    "Eva",
+    "Luca",
+]
+_LAST = [
+    "Silva",
+    "Costa",
+    "Rocha",
+    "Neves",
+    "Weber",
+    "Koch",
+    "Braun",
+    "Rossi",
+    "Ricci",
+    "Novak",
+    "Kowal",
+    "Dubois",
+    "Petit",
+    "Moreau",
+    "Larsen",
+    "Berg",
+    "Lind",
+]
 _HOSTS = ["example.com", "example.org", "mail.example.net", "music.example", "post.example"]
 _BROWSERS = ("Chrome {}.0.{} / Mac OS X 10.15.7", "Mobile Safari {}.{} / iOS 19.1.0", "Firefox {}.0.{} / Linux 0.0.0", "Edge {}.0.{} / Windows 10.0.0")  # fmt: skip
 _CITIES = (

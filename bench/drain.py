@@ -14,9 +14,9 @@ from bench.bodies import USER_ID_SQL, deliveries, new_ids, numbered_id
 from bench.figures import Results, alternate, rates, ratio
 from bench.stage import Stage, fill_inbox, pack
 
-_EVENTS = 60_000
-_RECIPE_EVENTS = 1_500
-_ROUNDS = 5
+_EVENTS = 40_000
+_RECIPE_EVENTS = 600
+_ROUNDS = 3
 _WAVES = 10
 _MANY, _FEW = 1_000_000, 10_000
 _PATIENCE = 180.0  # seconds

@@ -16,6 +16,9 @@ from typing import Any
 
 import uvloop
 
+# uvicorn closes a connection that is idle for 5 s.
+_IDLE = 2.0
+
 
 def main() -> None:
     """Carry out the plan."""
@@ -47,25 +50,34 @@ def _request(token: str, body: bytes) -> bytes:
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+async def _connect(plan: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", plan["port"], limit=1 << 16)
+
+
 async def _run(plan: dict[str, Any], requests: list[bytes]) -> dict[str, Any]:
     statuses: list[bool] = []
     rate = plan["rate"]
     begun, due = time.perf_counter(), time.time()
     end = begun + plan["seconds"]
-    numbers = iter(range(int(rate * plan["seconds"]))) if rate else itertools.count()
+    numbers = iter(range(max(2, int(rate * plan["seconds"])))) if rate else itertools.count()
     sent: list[float] = []
 
     async def send_on() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", plan["port"], limit=1 << 16)
+        reader, writer = await _connect(plan)
+        answered = time.perf_counter()
         for number in numbers:
             if rate:
                 sent.append(due + number / rate)
                 await asyncio.sleep(begun + number / rate - time.perf_counter())
+                if time.perf_counter() > answered + _IDLE:
+                    writer.close()
+                    reader, writer = await _connect(plan)
             elif time.perf_counter() > end:
                 break
             writer.write(requests[number % len(requests)])
             await writer.drain()
             head = await reader.readuntil(b"\r\n\r\n")
+            answered = time.perf_counter()
             statuses.append(head.startswith(b"HTTP/1.1 204"))
             if not statuses[-1]:
                 break  # an error closes the connection; the count says so

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from bench.accept import send
-from bench.bodies import RECORDS, deliveries, new_ids
+from bench.bodies import deliveries, new_ids
 from bench.drain import RECIPE_TABLE, recipe_worker, wait
 from bench.figures import Results, alternate, quantile, ratio
 from bench.load import write_bodies
@@ -20,13 +20,14 @@ _SECONDS = 8.0
 _ROUNDS = 3
 _WINDOW = 300
 _SAMPLED = 5  # logins of each delivery
+_SIZE = 20  # records of each delivery: small enough that half the recipe's capacity is several a second
 
 _OURS = "SELECT user_id FROM live_users WHERE user_id = ANY(%s) AND last_seen_at IS NOT NULL"
 _RECIPES = "SELECT user_id FROM recipe_users WHERE user_id = ANY(%s)"
 
 
 def seen(stage: Stage, results: Results) -> None:
-    """Measure `seen_p99_vs_recipe` and `seen_p99_10x`: web and worker (two children) of each, deliveries of 100 logins."""
+    """Measure `seen_p99_vs_recipe` and `seen_p99_10x`: web and worker (two children) of each, deliveries of 20 logins."""
     with stage.database() as url, psycopg.connect(url, autocommit=True) as connection:
         environ = stage.environ(url)
         stage.processes.run("recipe's table", [sys.executable, "-c", RECIPE_TABLE], env=environ)
@@ -38,7 +39,7 @@ def seen(stage: Stage, results: Results) -> None:
         ):
             capacity = _capacity(stage, connection, theirs)
             results.note("the recipe's capacity", f"{capacity:,.0f} events/s")
-            half, tenfold = capacity / 2 / RECORDS, capacity * 10 / RECORDS
+            half, tenfold = capacity / 2 / _SIZE, capacity * 10 / _SIZE
             numbers = alternate(
                 _ROUNDS,
                 ours=lambda: _p99(stage, connection, ours, half, _OURS),
@@ -53,12 +54,12 @@ def seen(stage: Stage, results: Results) -> None:
 
 def _capacity(stage: Stage, connection: psycopg.Connection, port: int) -> float:
     """Send as fast as the recipe's web process takes it; return the events/s from the first until all are in the table."""
-    ids = new_ids(50_000, seed=99)
+    ids = new_ids(20_000, seed=99)
     bodies = stage.folder / "capacity"
-    write_bodies(bodies, deliveries(ids, kinds=False))
+    write_bodies(bodies, deliveries(ids, size=_SIZE, kinds=False))
     begun = time.perf_counter()
     said = send(stage, port, str(bodies), seconds=3)
-    events = said["accepted"] * RECORDS
+    events = said["accepted"] * _SIZE
     wait(stage, lambda: connection.execute("SELECT count(*) FROM recipe_users").fetchone() == (events,))
     return float(events / (time.perf_counter() - begun))
 
@@ -66,16 +67,16 @@ def _capacity(stage: Stage, connection: psycopg.Connection, port: int) -> float:
 def _p99(stage: Stage, connection: psycopg.Connection, port: int, rate: float, query: str) -> float:
     connection.execute("TRUNCATE inbox, news, users, recipe_users")
     connection.execute("CHECKPOINT")
-    number = int(rate * _SECONDS)
+    number = max(2, int(rate * _SECONDS))
     seed = random.randrange(10**6)  # noqa: S311 new users for each round
-    ids = new_ids(number * RECORDS, seed=seed)
+    ids = new_ids(number * _SIZE, seed=seed)
     bodies = stage.folder / "seen"
-    write_bodies(bodies, deliveries(ids, kinds=False))
+    write_bodies(bodies, deliveries(ids, size=_SIZE, kinds=False))
     rng = random.Random(seed)  # noqa: S311
     sampled = {
         user_id: body
         for body in range(number)
-        for user_id in rng.sample(ids[body * RECORDS : (body + 1) * RECORDS], _SAMPLED)
+        for user_id in rng.sample(ids[body * _SIZE : (body + 1) * _SIZE], _SAMPLED)
     }
     said: dict[str, Any] = {}
     sending = threading.Thread(target=lambda: said.update(send(stage, port, str(bodies), seconds=_SECONDS, rate=rate)))
