@@ -64,6 +64,7 @@ class Parts:
         Nothing is left open: the process may fork after.
         """
         self.settings.require("auth0_m2m_client_id", "auth0_m2m_client_secret")
+        Budget(self.redis, self.settings)  # names an unknown group in AUTH0_LIMITS; connects to nothing
         with self.engine.begin() as connection:
             notes.seen(connection, process)
         self.engine.dispose()

@@ -5,10 +5,9 @@ import hmac
 import re
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -86,7 +85,7 @@ class Settings(BaseSettings):
     auth0_domain: Annotated[str, AfterValidator(_domain)]
     auth0_m2m_client_id: str = ""
     auth0_m2m_client_secret: SecretStr = SecretStr("")
-    auth0_ca_file: Path | None = None
+    auth0_ca_file: FilePath | None = None
     auth0_plan: Plan = "free"
     auth0_limits: Annotated[dict[str, tuple[float, float]], NoDecode, BeforeValidator(_limits)] = Field(
         default_factory=dict

@@ -43,6 +43,7 @@ def test_every_missing_variable_is_named_in_one_line(environment: Any, monkeypat
         ("DATABASE_URL", "sekret"),
         ("REDIS_URL", "sekret"),
         ("AUTH0_DOMAIN", "https://acme.auth0.com/login"),
+        ("AUTH0_CA_FILE", "/no/such/file.pem"),
         ("SEARCH_SETTLE", "soon"),
         ("SEARCH_SETTLE", "-5s"),
         ("AUTH0_PLAN", "gold"),

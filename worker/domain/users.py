@@ -106,7 +106,7 @@ def on_search(row: Row, mark: Mark | None, read: Read, hit: Profile | None, tole
     """
     settled = mark is not None and read.began_at >= mark.last_at + tolerances.search_settle
     if hit is None:
-        return Verdict(ask=settled)
+        return Verdict(ask=settled or row.deleted)
     gained, lost = _identity_change(row, hit)
     others, gone = gained | lost, gained
     if row.deleted or _unsettled_deletion(row, mark, hit, tolerances.log_date_skew):

@@ -346,11 +346,16 @@ def deletions_left(connection: Connection, *, share: float, least: int) -> int:
     return max(least, int((live + unannounced) * share)) - int(unannounced)
 
 
+_SET_ASIDE = text("""
+INSERT INTO news (user_id, strong, braked_at) SELECT user_id, true, now() FROM unnest(CAST(:ids AS text[])) AS held (user_id)
+ORDER BY user_id COLLATE "C"
+ON CONFLICT (user_id) DO UPDATE SET braked_at = now(), leased_until = NULL
+""")
+
+
 def brake(connection: Connection, ids: Sequence[str]) -> None:
-    """Set these marks aside until a human answers (P19)."""
-    connection.execute(
-        text("UPDATE news SET braked_at = now(), leased_until = NULL WHERE user_id = ANY(:ids)"), {"ids": list(ids)}
-    )
+    """Set these users aside until a human answers (P19), also where a search has cleared the mark meanwhile."""
+    connection.execute(_SET_ASIDE, {"ids": list(ids)})
 
 
 _RECHECK = text("""

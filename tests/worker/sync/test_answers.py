@@ -461,6 +461,30 @@ def test_deletions_that_nothing_announced_stop_at_the_brake(copy: Copy) -> None:
     assert copy.ask("SELECT count(*) FROM users WHERE deleted_at IS NULL") == [(15,)]
 
 
+def test_a_braked_user_keeps_a_mark_though_a_search_cleared_it(copy: Copy) -> None:  # P19
+    for number in range(10):
+        copy.knows(profile(f"auth0|{number}"))
+        copy.hears(UserNews(f"auth0|{number}", strong=True))
+        copy.strong(copy.begins_read(f"auth0|{number}"), MISSING)
+    copy.knows(profile())
+    copy.hears(UserNews("auth0|ada", newest=at(0)))
+    late = copy.begins_read()
+    with copy.engine.begin() as connection:
+        users.release(connection, ["auth0|ada"])
+    copy.search(copy.begins_read(), profile())
+    assert copy.mark() is None
+    assert copy.strong(late, MISSING).braked == 1
+    assert copy.mark().braked_at is not None
+
+
+def test_a_tombstone_that_a_search_misses_is_read_strongly_at_once(copy: Copy) -> None:  # P7
+    copy.hears(UserNews("auth0|ada", strong=True))
+    copy.strong(copy.begins_read(), MISSING)
+    copy.hears(UserNews("auth0|ada", newest=at(1)))
+    copy.search(copy.begins_read(), MISSING, settled=False)
+    assert copy.mark().strong
+
+
 def test_announced_deletions_pass_the_brake(copy: Copy) -> None:  # P19
     ids = [f"auth0|{number:02}" for number in range(15)]
     for user_id in ids:

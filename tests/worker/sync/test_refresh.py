@@ -326,7 +326,9 @@ def test_a_slice_ends_between_two_reads_and_gives_back_what_it_leased(refresher:
 
 
 def test_a_wrong_setting_is_no_users_fault(refresher: Callable[..., Refresher], tmp_path: Path) -> None:
-    refresh = refresher(auth0_ca_file=tmp_path / "missing.pem")
+    no_certificate = tmp_path / "ca.pem"
+    no_certificate.write_text("not a certificate")
+    refresh = refresher(auth0_ca_file=no_certificate)
     refresh.hears(["auth0|ada", "auth0|bob"])
     with pytest.raises(WrongSetting, match="AUTH0_CA_FILE"):
         refresh.run()
