@@ -16,6 +16,8 @@ from worker.settings import Settings
 # Libraries that put URLs (ids can be e-mail addresses), request bodies or SQL values into their messages.
 _TALKATIVE = ("httpx", "httpcore", "auth0", "sqlalchemy", "psycopg", "urllib3", "kombu", "amqp", "uvicorn.access")
 
+# A line for each task and each ring, where one for each batch says more.
+_CHATTY = ("alembic", "celery")
 # Servers that bring handlers of their own.
 _SELF_CONFIGURED = ("uvicorn", "uvicorn.error", "celery")
 
@@ -86,7 +88,8 @@ def configure(settings: Settings) -> None:
     for name in _SELF_CONFIGURED:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.excepthook = _last_words

@@ -25,6 +25,8 @@ def make_engine(settings: Settings, *, pool_size: int, statement_timeout: timede
             "application_name": "understudy",
             "options": f"-c statement_timeout={int(statement_timeout.total_seconds() * 1000)} -c timezone=UTC",
             "keepalives_idle": 30,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
             "tcp_user_timeout": 15000,
         },
     )
