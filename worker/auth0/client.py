@@ -77,7 +77,7 @@ class Tenant:
     def __init__(self, settings: Settings, redis: Redis, budget: Budget) -> None:
         self.domain: Final = settings.auth0_domain
         self.longest_call: Final = 3 * longest_exchange(settings)
-        """Seconds a method may take at most: a token, the request, the request again after a 401. Leases are longer."""
+        """Seconds a method may take at most: a token, the request, the request again after a 401."""
         self._settings, self._budget = settings, budget
         self._token = SharedToken(redis, settings, self._http, on_request=budget.count_token_request)
         self._opening = threading.Lock()

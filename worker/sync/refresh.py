@@ -20,8 +20,8 @@ from worker.store.users import Claim
 from worker.sync import answers
 
 GROUP: Final = "read_users"
-# A lease outlives the longest call by this; a holder that comes back later finds the row's version moved (P9).
-LEASE_MARGIN = timedelta(seconds=10)
+# A killed reader's users wait so long; a holder that comes back later still finds the row's version moved (P9).
+LEASE = timedelta(seconds=60)
 # At most so many strong reads under one lease: each takes a round trip, and the lease must outlast them all.
 STRONG_AT_ONCE = 20
 # Under pressure a page waits this long to fill before it is sent with fewer ids.
@@ -137,10 +137,7 @@ class Refresh:
 
     def _claim(self, kind: str, rows: int) -> list[Claim]:
         with self.engine.begin() as connection:
-            return users.claim(connection, kind, rows=rows, lease=self._lease())
-
-    def _lease(self) -> timedelta:
-        return timedelta(seconds=self.tenant.longest_call) + LEASE_MARGIN
+            return users.claim(connection, kind, rows=rows, lease=LEASE)
 
     def _spend(self, priority: Priority, claims: Sequence[Claim]) -> float | None:
         """Take a token for one call, or give the claims back and return the seconds until there may be one."""
