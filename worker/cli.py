@@ -11,15 +11,14 @@ from typing import Annotated
 import typer
 from redis.exceptions import RedisError
 from rich.console import Console
-from sqlalchemy.exc import OperationalError
 
 from worker import views
 from worker.bootstrap import Parts
-from worker.errors import DatabaseDown, Error
+from worker.errors import Error
 from worker.logs import configure, fingerprint
 from worker.settings import settings
 from worker.store import notes, schema, users
-from worker.store.session import make_engine
+from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.drain import SOURCES, drain as drain_source
 
 cli = typer.Typer(
@@ -39,10 +38,8 @@ cli.add_typer(token, name="token")
 def _parts() -> Iterator[Parts]:
     """Lend this process's parts, with logs going to standard error only when something is wrong."""
     parts = Parts(settings())
-    try:
+    with reaching_postgresql():
         yield parts
-    except OperationalError:
-        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
 
 
 @cli.command()
@@ -100,12 +97,10 @@ def show_fingerprint(user_id: str) -> None:
 def upgrade() -> None:
     """Apply the migrations; safe to run at every release, twice at once too."""
     engine = make_engine(settings(), pool_size=1)
-    try:
+    with reaching_postgresql():
         revision = schema.upgrade(engine)
         with engine.connect() as connection:
             schema.claim_tenant(connection, settings().auth0_domain)
-    except OperationalError:
-        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
     print(f"the database is at revision {revision}, a copy of {settings().auth0_domain}")
 
 

@@ -10,13 +10,13 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
 from worker.store import schema
-from worker.store.session import make_engine
+from worker.store.session import make_engine, reaching_postgresql
 
 # In seconds. Beyond these something does not run: drain takes well under a second, beat rings every 5 and 15 seconds.
 PENDING_TOO_OLD = 60
@@ -72,12 +72,10 @@ def status(settings: Settings, *, budget: Budget) -> Status:
     """Look at everything an operator asks first; raises DatabaseDown, SchemaBehind or WrongTenant."""
     engine = make_engine(settings, pool_size=1)
     try:
-        with engine.connect() as connection:
+        with reaching_postgresql(), engine.connect() as connection:
             schema.check(connection)
             schema.claim_tenant(connection, settings.auth0_domain)
             report = _read(connection, settings)
-    except OperationalError:
-        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
     finally:
         engine.dispose()
     try:

@@ -4,7 +4,7 @@ Nothing here reads a clock or a database. `on_strong` and `on_search` look at a 
 `Verdict`; `worker.sync.refresh` carries it out while it holds both rows locked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -207,8 +207,3 @@ def instant(value: object) -> datetime | None:
     except ValueError:
         return None
     return read if read.tzinfo else None
-
-
-def merge_dates(dates: Iterable[datetime | None]) -> datetime | None:
-    """Return the newest of the dates that are known."""
-    return max((date for date in dates if date is not None), default=None)

@@ -1,9 +1,13 @@
 """Opens PostgreSQL: one engine per process, made on first use (after the fork), surviving a failover."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import OperationalError
 
+from worker.errors import DatabaseDown
 from worker.settings import Settings
 
 
@@ -30,3 +34,12 @@ def make_engine(settings: Settings, *, pool_size: int, statement_timeout: timede
             "tcp_user_timeout": 15000,
         },
     )
+
+
+@contextmanager
+def reaching_postgresql() -> Iterator[None]:
+    """Say DatabaseDown, with what to look at, where PostgreSQL cannot be reached."""
+    try:
+        yield
+    except OperationalError:
+        raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None

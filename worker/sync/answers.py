@@ -7,7 +7,6 @@ from datetime import timedelta
 from sqlalchemy import Connection, Engine
 
 from worker.domain.users import Mark, Profile, Read, Row, Verdict, Write
-from worker.logs import get_logger
 from worker.store import notes, users
 from worker.store.users import Claim, Held, UserNews
 
@@ -16,8 +15,6 @@ BRAKE_SHARE = 0.01
 BRAKE_LEAST = 10
 
 Rule = Callable[[Row, Mark | None, Read, Profile | None], Verdict]
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
