@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from worker.store.models import metadata
+from worker.store.music import plays
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=plays.metadata,  # of all tables: music's module builds on the copy's
     transaction_per_migration=True,
     compare_server_default=False,
 )

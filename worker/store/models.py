@@ -166,7 +166,7 @@ inbox = Table(
     "inbox",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("source", Text, nullable=False, comment='"logs"; each source is claimed by itself (P22)'),
+    Column("source", Text, nullable=False, comment='"logs" or "plays"; each source is claimed by itself (P22)'),
     Column("received_at", Instant, nullable=False, server_default=func.clock_timestamp()),
     Column(
         "state",

@@ -7,7 +7,9 @@ from sqlalchemy import Connection, create_engine, text
 
 from worker.errors import SchemaBehind, WrongTenant
 from worker.store import schema
-from worker.store.models import metadata
+from worker.store.music import plays
+
+metadata = plays.metadata
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def test_the_migrations_make_what_the_models_say(connection: Connection) -> None
 
 
 def test_the_storage_settings_of_queues_are_what_the_models_say(connection: Connection) -> None:
-    for table in (metadata.tables["inbox"], metadata.tables["news"]):
+    for table in (metadata.tables["inbox"], metadata.tables["news"], metadata.tables["pushes"]):
         options = connection.execute(
             text("SELECT reloptions FROM pg_class WHERE relname = :name"), {"name": table.name}
         ).scalar_one()
