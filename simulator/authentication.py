@@ -27,14 +27,11 @@ class AuthenticationApi:
     def routes(self) -> list[Route]:
         return [
             Route("/oauth/token", TokenEndpoint(self._tenant), methods=["POST"]),
-            Route("/.well-known/jwks.json", self.jwks),
+            Route("/.well-known/jwks.json", KeysEndpoint(self._tenant)),
             Route("/.well-known/openid-configuration", self.configuration),
         ]
 
-    async def jwks(self, request: Request) -> Response:  # noqa: ARG002 Starlette's signature
-        return JSONResponse(self._tenant.authority.jwks())
-
-    async def configuration(self, request: Request) -> Response:  # noqa: ARG002
+    async def configuration(self, request: Request) -> Response:  # noqa: ARG002 Starlette's signature
         issuer = self._tenant.authority.issuer
         return JSONResponse(
             {
@@ -76,6 +73,23 @@ class TokenEndpoint:
         journal, audience = self._tenant.journal, self._tenant.authority.audience
         journal.machine_token(client.client_id, client.name, audience, answer["scope"])
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+
+class KeysEndpoint:
+    """`GET /.well-known/jwks.json`, an ASGI application for the same reason."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._tenant.stats.jwks_fetches += 1
+        struck = self._tenant.faults.strike("jwks", "GET", "/.well-known/jwks.json")
+        with suppress(ClientDisconnect):
+            if not await delayed_or_lost(struck, scope, receive):
+                response = broken_answer(struck) or JSONResponse(
+                    self._tenant.keys.jwks(), headers={"Cache-Control": "public, max-age=15, stale-while-revalidate=15"}
+                )
+                await response(scope, receive, send)
 
 
 async def _parameters(request: Request) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from simulator.access_control import AccessControl
 from simulator.errors import ApiError
 from simulator.live import Live, weights_with
 from simulator.people import People
@@ -60,6 +61,7 @@ class Control:
             ("PUT", "/_sim/limits", self.set_limits),
             ("POST", "/_sim/clients", self.new_client),
             ("POST", "/_sim/logs", self.inject_logs),
+            *AccessControl(self._tenant).table(),
         ]
         return Starlette(
             routes=[Route(path, _json_endpoint(handler), methods=[method]) for method, path, handler in table]

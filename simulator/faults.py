@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-WHERE = ("api", "token", "stream")
+WHERE = ("api", "token", "jwks", "stream")
 KINDS = ("status", "delay", "drop", "hang", "html", "duplicate", "reorder", "mask_pii", "missing_user")
 
 

@@ -1,4 +1,4 @@
-"""Machine clients, their access tokens, and the keys that sign them."""
+"""Machine clients and their access tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from simulator.clock import Clock
 from simulator.errors import ApiError
+from simulator.signing_keys import SigningKeys
 
 DEFAULT_SCOPES = (
     "read:users", "create:users", "update:users", "delete:users", "read:users_app_metadata", "update:users_app_metadata",
@@ -44,14 +44,13 @@ class OAuthError(Exception):
 class Authority:
     """Issues and verifies the tenant's access tokens (RS256)."""
 
-    def __init__(self, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, clock: Clock, rng: random.Random, keys: SigningKeys) -> None:
         self.issuer = ""
         self.audience = ""
         self._clock = clock
+        self._keys = keys
         self._rng = rng
         self._clients: dict[str, Client] = {}
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._kid = self._text(21)
         self._verified: dict[str, dict[str, Any]] = {}
 
     def serve_at(self, domain: str) -> None:
@@ -86,9 +85,8 @@ class Authority:
             "gty": "client-credentials",
             "azp": client.client_id,
         }
-        token = jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid})
         answer = {
-            "access_token": token,
+            "access_token": self._keys.sign(claims),
             "scope": claims["scope"],
             "expires_in": client.token_seconds,
             "token_type": "Bearer",
@@ -107,14 +105,17 @@ class Authority:
             raise _unauthorized("Expired token received for JSON Web Token validation")
         return claims
 
-    def jwks(self) -> dict[str, Any]:
-        public = jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        return {"keys": [{**public, "use": "sig", "alg": "RS256", "kid": self._kid}]}
+    def forget_verified(self) -> None:
+        """Check every token anew: a key was revoked."""
+        self._verified.clear()
 
     def _decode(self, token: str) -> dict[str, Any]:
         try:
+            key = self._keys.verifying(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                raise jwt.InvalidSignatureError
             claims: dict[str, Any] = jwt.decode(
-                token, self._key.public_key(), algorithms=["RS256"], audience=self.audience, issuer=self.issuer,
+                token, key.public, algorithms=["RS256"], audience=self.audience, issuer=self.issuer,
                 options={"verify_exp": False, "verify_iat": False},
             )  # fmt: skip
         except jwt.InvalidSignatureError:

@@ -13,6 +13,7 @@ class Stats:
     def reset(self) -> None:
         self.logs_written = 0
         self.token_fetches = 0
+        self.jwks_fetches = 0
         self.rate_limited = 0
         self.api_calls: Counter[str] = Counter()
         self.api_statuses: Counter[str] = Counter()
@@ -22,6 +23,7 @@ class Stats:
         return {
             "logs_written": self.logs_written,
             "token_fetches": self.token_fetches,
+            "jwks_fetches": self.jwks_fetches,
             "rate_limited": self.rate_limited,
             "api_calls": dict(self.api_calls),
             "api_calls_total": self.api_calls.total(),

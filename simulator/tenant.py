@@ -16,6 +16,7 @@ from simulator.logs import LogBook, LogRecord
 from simulator.oauth import DEFAULT_SCOPES, Authority
 from simulator.rate_limits import Grant, RateLimits
 from simulator.search_index import SearchIndex
+from simulator.signing_keys import SigningKeys
 from simulator.stats import Stats
 from simulator.users import Users
 
@@ -61,7 +62,8 @@ class Tenant:
             on_record=self._on_record,
         )
         self.journal = Journal(self.logs, clock, random.Random(f"journal {seed}"), f"{name}.example.com")
-        self.authority = Authority(clock, random.Random(f"clients {seed}"))
+        self.keys = SigningKeys()
+        self.authority = Authority(clock, random.Random(f"clients {seed}"), self.keys)
         self.default_client = self.authority.new_client(DEFAULT_SCOPES, "Default machine client")
         self._limit_logged: dict[bool, float] = {}
 

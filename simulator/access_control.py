@@ -1,0 +1,73 @@
+"""The control plane's handlers for keys and for tokens without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from simulator import person_tokens
+from simulator.errors import no_such_user
+from simulator.journal import APP
+from simulator.tenant import Tenant
+
+Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class AccessControl:
+    """Handlers of `/_sim/keys*` and `/_sim/tokens`."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        return [
+            ("POST", "/_sim/tokens", self.token),
+            ("GET", "/_sim/keys", self.keys),
+            ("POST", "/_sim/keys/rotate", self.rotate),
+            ("POST", "/_sim/keys/revoke", self.revoke),
+        ]
+
+    async def keys(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002 one signature for all handlers
+        """Answer the `kid`s: `{current, next, previous}`."""
+        return self._tenant.keys.as_dict()
+
+    async def rotate(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
+        """Sign with the next key; the one before goes on verifying until it is revoked."""
+        self._tenant.keys.rotate()
+        return self._tenant.keys.as_dict()
+
+    async def revoke(self, asked: dict[str, Any]) -> Any:
+        """Revoke the previous key `kid`, or all previous ones → `{revoked}`."""
+        revoked = self._tenant.keys.revoke(asked.get("kid"))
+        self._tenant.authority.forget_verified()
+        return {"revoked": revoked}
+
+    async def token(self, asked: dict[str, Any]) -> Any:
+        """`{user_id, audience}` → `{access_token}`; `{user_ids, audience}` → `{access_tokens}` in their order.
+
+        `scope`, `client_id`, `issuer`, `seconds` (of life; negative for an expired one), `claims` (null takes one away), `headers`, `kid` say
+        otherwise than usual. `kind: "id"` makes an ID token, for somebody who exists. Nobody logs in by this.
+        """
+        if "user_ids" in asked:
+            return {"access_tokens": [self._token(user_id, asked) for user_id in asked["user_ids"]]}
+        return {"access_token": self._token(str(asked["user_id"]), asked)}
+
+    def _token(self, user_id: str, asked: dict[str, Any]) -> str:
+        authority, now = self._tenant.authority, int(self._tenant.clock())
+        seconds = int(asked.get("seconds", 86_400))
+        lifetime = (min(now, now + seconds - 1), now + seconds)
+        issuer, scope = asked.get("issuer", authority.issuer), str(asked.get("scope", "openid profile email"))
+        client_id = str(asked.get("client_id", APP["client_id"]))
+        if asked.get("kind") == "id":
+            user = self._tenant.users.get(user_id)
+            if user is None:
+                raise no_such_user()
+            claims = person_tokens.id_claims(issuer, user, client_id, scope, lifetime, {})
+        else:
+            userinfo = f"{authority.issuer}userinfo"
+            claims = person_tokens.access_claims(
+                issuer, userinfo, user_id, str(asked["audience"]), client_id, scope, lifetime
+            )
+        claims |= asked.get("claims", {})
+        kept = {name: value for name, value in claims.items() if value is not None}
+        return self._tenant.keys.sign(kept, asked.get("kid"), asked.get("headers"))
