@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -15,6 +15,9 @@ from sqlalchemy.exc import ArgumentError
 from worker.errors import WrongSetting
 
 Plan = Literal["free", "essentials", "professional", "enterprise", "enterprise-nonprod", "private-cloud"]
+
+# RFC 7518 §3.2: a key for HS256 is at least as long as the hash.
+SHORTEST_SECRET = 32
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -57,6 +60,22 @@ def _domain(value: str) -> str:
     return domain
 
 
+def _issuer(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+/", value):
+        raise ValueError("must be as tokens spell it, with the slash at its end, such as https://login.acme.com/")
+    return value
+
+
+def _origins(value: object) -> object:
+    """Read "https://app.acme.com, http://localhost:3000" into the origins as browsers spell them."""
+    if not isinstance(value, str):
+        return value
+    origins = [part.strip().lower() for part in value.split(",") if part.strip()]
+    if not all(re.fullmatch(r"https?://[^\s/?#@*]+", origin) for origin in origins):
+        raise ValueError("must be origins such as https://app.acme.com, separated by commas: no path, no *")
+    return origins
+
+
 def _limits(value: object) -> object:
     """Read "read_users=40:500/min, write_users=20:200/min" (burst:rate) into {group: (burst, per second)}."""
     if not isinstance(value, str):
@@ -93,6 +112,12 @@ class Settings(BaseSettings):
     auth0_budget_share: float = Field(default=0.5, gt=0, le=1)
     auth0_timeout: Duration = timedelta(seconds=10)
 
+    auth0_audience: str = ""
+    auth0_issuer: Annotated[str, AfterValidator(_issuer)] = ""
+    token_algorithm: Literal["RS256", "HS256"] = "RS256"  # noqa: S105 no password but an algorithm
+    auth0_hs256_secret: SecretStr = SecretStr("")
+    cors_allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = Field(default_factory=list)
+
     log_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     inbox_retention: Duration = timedelta(days=7)
@@ -103,6 +128,19 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     user_hash_key: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _one_way_to_sign(self) -> Self:
+        """A shared secret is the weaker way: it takes two settings that agree, so that nobody gets there by accident."""
+        secret = self.auth0_hs256_secret.get_secret_value()
+        match self.token_algorithm, bool(secret):
+            case "RS256", True:
+                raise ValueError("AUTH0_HS256_SECRET is set but TOKEN_ALGORITHM is RS256: remove one, or mean HS256")
+            case "HS256", False:
+                raise ValueError("TOKEN_ALGORITHM is HS256 but AUTH0_HS256_SECRET is not set")
+        if secret and len(secret.encode()) < SHORTEST_SECRET:
+            raise ValueError(f"AUTH0_HS256_SECRET is shorter than {SHORTEST_SECRET} bytes, so it could be guessed")
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -122,6 +160,11 @@ class Settings(BaseSettings):
                 raise WrongSetting(f"{name.upper()} is not set")
 
     @property
+    def issuer(self) -> str:
+        """What the `iss` of a token must be: AUTH0_ISSUER, or the tenant's own."""
+        return self.auth0_issuer or f"https://{self.auth0_domain}/"
+
+    @property
     def fingerprint_key(self) -> bytes:
         """The key under which a user's id is hashed for log lines: USER_HASH_KEY, or one that the client secret gives."""
         chosen = self.user_hash_key.get_secret_value()
@@ -130,8 +173,11 @@ class Settings(BaseSettings):
 
 
 def _sentence(loc: tuple[int | str, ...], message: str, kind: str) -> str:
-    name = str(loc[0]).upper() if loc else "a setting"
-    return f"{name} is not set" if kind == "missing" else f"{name}: {message.removeprefix('Value error, ')}"
+    said = message.removeprefix("Value error, ")
+    if not loc:  # a rule about several settings names them itself
+        return said
+    name = str(loc[0]).upper()
+    return f"{name} is not set" if kind == "missing" else f"{name}: {said}"
 
 
 @lru_cache(maxsize=1)

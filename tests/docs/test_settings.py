@@ -19,6 +19,10 @@ OTHERS = {"PORT", "WORKER_CONCURRENCY", "PGSSLMODE"}  # read by the Procfile and
 EXAMPLES = {
     "AUTH0_LIMITS",
     "AUTH0_CA_FILE",
+    "AUTH0_AUDIENCE",
+    "AUTH0_ISSUER",
+    "AUTH0_HS256_SECRET",
+    "CORS_ALLOWED_ORIGINS",
     "LOG_STREAM_TOKENS",
     "USER_HASH_KEY",
 }  # nothing is a default one could write

@@ -51,6 +51,13 @@ def test_every_missing_variable_is_named_in_one_line(environment: Any, monkeypat
         ("AUTH0_BUDGET_SHARE", "1.5"),
         ("MAX_DELIVERY_BYTES", "0"),
         ("LOG_FORMAT", "xml"),
+        ("AUTH0_ISSUER", "https://acme.eu.auth0.com"),
+        ("AUTH0_ISSUER", "acme.eu.auth0.com/"),
+        ("TOKEN_ALGORITHM", "none"),
+        ("CORS_ALLOWED_ORIGINS", "*"),
+        ("CORS_ALLOWED_ORIGINS", "null"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.acme.com/"),
+        ("CORS_ALLOWED_ORIGINS", "https://*.acme.com"),
     ],
 )
 def test_a_wrong_variable_is_named_without_a_secret_value(environment: Any, name: str, value: str) -> None:
@@ -71,6 +78,30 @@ def test_durations_and_limits_are_read_in_their_units(environment: Any) -> None:
     assert settings.auth0_limits == {"read_users": (40, 10), "other": (2, 1)}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"AUTH0_HS256_SECRET": "sekret" * 8}, "AUTH0_HS256_SECRET is set but TOKEN_ALGORITHM is RS256"),
+        ({"TOKEN_ALGORITHM": "HS256"}, "TOKEN_ALGORITHM is HS256 but AUTH0_HS256_SECRET is not set"),
+        ({"TOKEN_ALGORITHM": "HS256", "AUTH0_HS256_SECRET": "sekret"}, "AUTH0_HS256_SECRET is shorter than 32 bytes"),
+    ],
+)
+def test_a_shared_secret_is_used_on_purpose_or_not_at_all(environment: Any, changes: dict[str, str], said: str) -> None:
+    with pytest.raises(WrongSetting, match=said) as error:
+        environment(**changes)
+    assert "sekret" not in str(error.value)
+
+
+def test_the_issuer_is_the_tenants_own_unless_it_is_told(environment: Any) -> None:
+    assert environment().issuer == "https://acme.eu.auth0.com/"
+    assert environment(AUTH0_ISSUER="https://login.acme.com/").issuer == "https://login.acme.com/"
+
+
+def test_origins_are_read_as_browsers_spell_them(environment: Any) -> None:
+    origins = environment(CORS_ALLOWED_ORIGINS="https://App.acme.com, http://localhost:3000,").cors_allowed_origins
+    assert origins == ["https://app.acme.com", "http://localhost:3000"]
+
+
 def test_two_tokens_are_good_while_one_is_rotated_out(environment: Any) -> None:
     tokens = environment(LOG_STREAM_TOKENS="old-token,new-token").log_stream_tokens
     assert [token.get_secret_value() for token in tokens] == ["old-token", "new-token"]
@@ -82,6 +113,8 @@ def test_no_secret_shows_in_the_settings_repr(environment: Any) -> None:
         LOG_STREAM_TOKENS="sekret",
         REDIS_URL="redis://:sekret@r",
         USER_HASH_KEY="sekret",
+        TOKEN_ALGORITHM="HS256",
+        AUTH0_HS256_SECRET="sekret" * 8,
     )
     assert "sekret" not in repr(settings)
     assert "sekret" not in str(settings)
