@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from api.health import healthz, readyz
-from api.problems import on_error, on_http_exception
+from api.problems import Problem, on_error, on_http_exception, on_problem
+from api.tokens import Verifier
 from api.webhooks import LogStream
 from worker import views
 from worker.errors import DatabaseDown
@@ -29,11 +32,15 @@ def make_app(settings: Settings) -> Starlette:
         views.check_tenant(settings)
     inbox = Inbox(settings, check=partial(views.admit, domain=settings.auth0_domain))
     doorbell = Doorbell(settings, make_celery(settings))
+    verifier = Verifier(settings) if settings.auth0_audience else None  # without one, no music API
     tokens = [token.get_secret_value() for token in settings.log_stream_tokens]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with inbox:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(inbox)
+            if verifier is not None:
+                await stack.enter_async_context(verifier)
             yield
         await asyncio.to_thread(doorbell.close)
 
@@ -47,6 +54,23 @@ def make_app(settings: Settings) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz(partial(views.ready, settings))),
         ],
-        exception_handlers={HTTPException: on_http_exception, Exception: on_error},
+        middleware=_cross_origin(settings.cors_allowed_origins),
+        exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_error},
         lifespan=lifespan,
     )
+
+
+def _cross_origin(origins: list[str]) -> list[Middleware]:
+    """Let the pages of `origins` call from a browser, refusals included: so it stands around the whole application."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["WWW-Authenticate", "Retry-After"],
+            allow_credentials=False,  # a token is sent on purpose; a cookie would come along by itself
+        )
+    ]

@@ -17,6 +17,20 @@ def problem(status: int, detail: str | None = None, headers: Mapping[str, str] |
     return Response(json.dumps(content), status, headers, media_type="application/problem+json")
 
 
+class Problem(Exception):
+    """Raised by a route, or by what it calls, and answered as it says. `detail` is one sentence for the caller."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+def on_problem(_request: Request, error: Exception) -> Response:
+    """Answer what was raised."""
+    assert isinstance(error, Problem)  # noqa: S101 the application registers it for nothing else
+    return problem(error.status, error.detail, error.headers)
+
+
 def on_http_exception(_request: Request, error: Exception) -> Response:
     """Translate Starlette's own errors: no such route, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101 the application registers it for nothing else
