@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, text
 
+from worker.domain.news import News
 from worker.domain.users import Mark, Profile, Read, Row, instant
 
 
@@ -25,6 +26,21 @@ class UserNews:
     strong: bool = False
     deletion_announced: bool = False
     creates: bool = True
+
+    def hear(self, news: News) -> None:
+        """Merge one more piece of news of this user."""
+        self.strong |= news.strong
+        self.creates |= news.creates
+        self.deletion_announced |= news.deletion
+        date = news.date
+        if date is None:
+            return
+        if self.newest is None or date > self.newest:
+            self.newest = date
+        if news.login and (self.login_seen_at is None or date > self.login_seen_at):
+            self.login_seen_at = date
+        if news.severed and (self.deletion_seen_at is None or date > self.deletion_seen_at):
+            self.deletion_seen_at = date
 
 
 # The driver's own statements: it sends their arrays in binary (%b), which SQLAlchemy cannot ask for. As text, with every element quoted and
@@ -226,6 +242,13 @@ def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
             announced,
         )
     return held
+
+
+def create_and_lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
+    """Lock these users' rows and marks, making a bare row for an id that has none; `ids` in ascending order of bytes."""
+    if ids:
+        connection.exec_driver_sql(_CREATE, {"ids": list(ids)})
+    return lock(connection, ids)
 
 
 _TEXTS = ("email", "username", "phone_number", "name", "given_name", "family_name", "nickname", "picture", "last_ip")

@@ -77,18 +77,7 @@ class Knowledge:
         held = self.news.get(news.user_id)
         if held is None:
             held = self.news[news.user_id] = UserNews(news.user_id, creates=False)
-        held.strong |= news.strong
-        held.creates |= news.creates
-        held.deletion_announced |= news.deletion
-        date = news.date
-        if date is None:
-            return
-        if held.newest is None or date > held.newest:
-            held.newest = date
-        if news.login and (held.login_seen_at is None or date > held.login_seen_at):
-            held.login_seen_at = date
-        if news.severed and (held.deletion_seen_at is None or date > held.deletion_seen_at):
-            held.deletion_seen_at = date
+        held.hear(news)
 
 
 def drain(engine: Engine, source: str, *, go_on: Callable[[], bool]) -> int:

@@ -1,0 +1,110 @@
+"""What a snapshot that Auth0 pushed does to a row: docs/protocol.md's P2, P6, P7, P11 and P12 as pure functions.
+
+Nobody asked for it, so nothing is known of the moment at which it was true but its own `updated_at`: it improves the
+row when newer, and asks for a strong read wherever that alone does not settle it.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from worker.domain.users import (
+    Mark,
+    Profile,
+    Row,
+    Tolerances,
+    Verdict,
+    Write,
+    canonical,
+    instant,
+    same_content,
+    secondary_ids,
+)
+
+# What a `user.*` event's `data.object` may hold: Auth0's Event Catalog, https://auth0.com/docs/events. Of these, what is
+# absent is unset; of anything else an event says nothing (P2).
+EVENT_COVERS = frozenset(
+    [
+        "user_id",
+        "email",
+        "email_verified",
+        "username",
+        "phone_number",
+        "phone_verified",
+        "name",
+        "given_name",
+        "family_name",
+        "nickname",
+        "picture",
+        "blocked",
+        "created_at",
+        "updated_at",
+        "last_login",
+        "last_ip",
+        "logins_count",
+        "identities",
+        "user_metadata",
+        "app_metadata",
+        "multifactor",
+    ]
+)
+
+
+def on_event(
+    row: Row, mark: Mark | None, snapshots: Iterable[Profile], tolerances: Tolerances
+) -> tuple[Verdict, Profile]:
+    """Decide on one user's snapshots in a batch, each with an `updated_at`; return the whole profile to write with it.
+
+    Only the newest counts (P6), but every id that any of them gains or loses is to be asked for (P7).
+    """
+    told = list(snapshots)
+    newest = max(told, key=_updated_at)
+    date = _updated_at(newest)
+    torn = any(_updated_at(one) == date and not same_content(one, newest) for one in told)
+    said = over(row.profile, newest, EVENT_COVERS)
+    held = secondary_ids(row.profile)
+    gained = frozenset[str]().union(*(secondary_ids(one) - held for one in told))
+    lost = frozenset[str]().union(*(held - secondary_ids(one) for one in told))
+    others = (gained | lost) - {row.user_id}
+    if row.deleted or torn or _no_later_than_a_deletion(row, mark, date, tolerances):
+        return Verdict(ask=True, ask_others=others, expected_gone=gained), said
+    known = instant(row.profile.get("updated_at")) if row.profile else None
+    newer = known is None or date > known
+    if not newer and date == known and not same_content(row.profile, said):
+        return Verdict(ask=True, ask_others=others, expected_gone=gained), said
+    reaches = (
+        mark is not None
+        and mark.newest is not None
+        and date >= mark.newest + tolerances.log_date_skew
+        and not mark.strong
+    )
+    write = Write.SNAPSHOT if newer else Write.NOTHING
+    return Verdict(write, clear=reaches and (newer or date == known), ask_others=others, expected_gone=gained), said
+
+
+def over(known: Profile | None, said: Profile, covers: frozenset[str]) -> Profile:
+    """Return the whole profile that `said` makes of what is known: it replaces what its source covers, and only that (P2)."""
+    kept = {name: value for name, value in (known or {}).items() if name not in covers}
+    return kept | {name: value for name, value in said.items() if value is not None or name not in covers}
+
+
+def differing(known: Profile | None, said: Profile, covers: frozenset[str]) -> list[str]:
+    """Return the covered attributes, sorted, of which a row and a snapshot say different things."""
+    here = canonical(_only(known or {}, covers))
+    there = canonical(_only(said, covers))
+    return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+
+
+def _only(profile: Profile, covers: frozenset[str]) -> Mapping[str, object]:
+    return {name: value for name, value in profile.items() if name in covers}
+
+
+def _updated_at(snapshot: Profile) -> datetime:
+    date = instant(snapshot.get("updated_at"))
+    assert date is not None, "a payload without updated_at is news, not a snapshot (P2)"  # noqa: S101 the caller sorts them
+    return date
+
+
+def _no_later_than_a_deletion(row: Row, mark: Mark | None, date: datetime, tolerances: Tolerances) -> bool:
+    """P12: whether a deletion, link or unlink that we heard of may be the later of the two."""
+    dates = [told for told in (row.deletion_seen_at, mark and mark.deletion_seen_at) if told]
+    return bool(dates) and date <= max(dates) + tolerances.log_date_skew
