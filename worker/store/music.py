@@ -1,4 +1,4 @@
-"""The music app's tables, and what it wants of Auth0: wishes, pushes under way, pushes done, sessions of its page."""
+"""The music app's tables, and what it wants of Auth0: wishes, pushes under way, pushes done; sessions of its page."""
 
 from sqlalchemy import (
     BigInteger,
@@ -134,16 +134,41 @@ pushes = Table(
         comment="new with every reason to look",
     ),
     Column("marked_at", Instant, nullable=False, server_default=func.now()),
-    Column("due_at", Instant, nullable=False, server_default=func.now(), comment="not to be tried before"),
-    Column("leased_until", Instant, comment="a pusher is at it until then (P8)"),
+    Column(
+        "last",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="only a default name is wanted, which goes when nothing else does (P17)",
+    ),
+    Column(
+        "due_at",
+        Instant,
+        nullable=False,
+        server_default=func.now(),
+        comment="not to be looked at before; infinity: until something changes",
+    ),
+    Column("rests_until", Instant, comment="not to be looked at before, whatever changes (spacing, backoff)"),
+    Column("leased_until", Instant, comment="a pusher is at it until then (P8); also tells its lease from others"),
     Column(
         "attempts", SmallInteger, nullable=False, server_default="0", comment="pushes that failed for this user alone"
     ),
+    Column(
+        "parked",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'"),
+        comment='P18: {part: {"for": what it was made of, "reason": …}}; tried again when that differs',
+    ),
     Column("braked_at", Instant, comment="P19: the loss of a role waits for a human since"),
-    Column("parked_at", Instant, comment="P18: Auth0 rejects what would be pushed"),
-    Column("parked_reason", Text),
-    Column("parked_for", Text, comment="what it was made of: tried again when that differs (P18)"),
-    Index("pushes_due_at_idx", "due_at"),
+    Column(
+        "removal_allowed",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="a human has answered: the role may go",
+    ),
+    Index("pushes_last_due_at_idx", "last", "due_at"),
     postgresql_with={
         "fillfactor": "70",
         "autovacuum_vacuum_scale_factor": "0.02",
@@ -156,11 +181,37 @@ pushed = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("user_id", UserId, nullable=False),
-    Column("pushed_at", Instant, nullable=False, server_default=func.now()),
+    Column(
+        "correlation_id",
+        Uuid,
+        nullable=False,
+        unique=True,
+        comment="what the PATCH carried and its event brings back (P20)",
+    ),
+    Column(
+        "pushed_at",
+        Instant,
+        nullable=False,
+        server_default=func.now(),
+        comment="written before the PATCH is sent, so that a crash cannot hide it",
+    ),
     Column("gained", ARRAY(Text), nullable=False, comment="roles that the push added"),
     Column("lost", ARRAY(Text), nullable=False, comment="roles that the push took away (P19 counts them)"),
+    Column(
+        "applied",
+        Boolean,
+        comment="whether the answer was applied with the version unmoved (P20); null: no answer yet",
+    ),
     Index("pushed_user_id_pushed_at_idx", "user_id", "pushed_at"),
     Index("pushed_pushed_at_idx", "pushed_at"),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", Text, primary_key=True, comment='"sweep": how far the search for differences has come (P15)'),
+    Column("position", UserId, nullable=False),
+    Column("since", Instant, nullable=False, server_default=func.now(), comment="when this round began"),
 )
 
 sessions = Table(

@@ -79,27 +79,38 @@ CREATE TABLE pushes (
   user_id text COLLATE "C" NOT NULL,
   number bigint NOT NULL DEFAULT nextval('push_number'),
   marked_at timestamptz NOT NULL DEFAULT now(),
+  last boolean NOT NULL DEFAULT false,
   due_at timestamptz NOT NULL DEFAULT now(),
+  rests_until timestamptz,
   leased_until timestamptz,
   attempts smallint NOT NULL DEFAULT 0,
+  parked jsonb NOT NULL DEFAULT '{}',
   braked_at timestamptz,
-  parked_at timestamptz,
-  parked_reason text,
-  parked_for text,
+  removal_allowed boolean NOT NULL DEFAULT false,
   CONSTRAINT pushes_pkey PRIMARY KEY (user_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX pushes_due_at_idx ON pushes (due_at);
+CREATE INDEX pushes_last_due_at_idx ON pushes (last, due_at);
 
 CREATE TABLE pushed (
   id bigint GENERATED ALWAYS AS IDENTITY,
   user_id text COLLATE "C" NOT NULL,
+  correlation_id uuid NOT NULL,
   pushed_at timestamptz NOT NULL DEFAULT now(),
   gained text[] NOT NULL,
   lost text[] NOT NULL,
-  CONSTRAINT pushed_pkey PRIMARY KEY (id)
+  applied boolean,
+  CONSTRAINT pushed_pkey PRIMARY KEY (id),
+  CONSTRAINT pushed_correlation_id_key UNIQUE (correlation_id)
 );
 CREATE INDEX pushed_user_id_pushed_at_idx ON pushed (user_id, pushed_at);
 CREATE INDEX pushed_pushed_at_idx ON pushed (pushed_at);
+
+CREATE TABLE cursors (
+  name text NOT NULL,
+  position text COLLATE "C" NOT NULL,
+  since timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT cursors_pkey PRIMARY KEY (name)
+);
 
 CREATE TABLE sessions (
   session_hash bytea NOT NULL,
@@ -142,15 +153,22 @@ COMMENT ON COLUMN playlists.plays IS 'plays that counted';
 COMMENT ON COLUMN plays.play_id IS 'made by the client, so that a retry counts once';
 COMMENT ON COLUMN plays.played_at IS 'when the request arrived (our clock)';
 COMMENT ON COLUMN plays.counted IS 'false: the owner''s own, or beyond the day''s cap';
+COMMENT ON COLUMN cursors.name IS '"sweep": how far the search for differences has come (P15)';
+COMMENT ON COLUMN cursors.since IS 'when this round began';
+COMMENT ON COLUMN pushed.correlation_id IS 'what the PATCH carried and its event brings back (P20)';
+COMMENT ON COLUMN pushed.pushed_at IS 'written before the PATCH is sent, so that a crash cannot hide it';
 COMMENT ON COLUMN pushed.gained IS 'roles that the push added';
 COMMENT ON COLUMN pushed.lost IS 'roles that the push took away (P19 counts them)';
+COMMENT ON COLUMN pushed.applied IS 'whether the answer was applied with the version unmoved (P20); null: no answer yet';
 COMMENT ON COLUMN pushes.number IS 'new with every reason to look';
-COMMENT ON COLUMN pushes.due_at IS 'not to be tried before';
-COMMENT ON COLUMN pushes.leased_until IS 'a pusher is at it until then (P8)';
+COMMENT ON COLUMN pushes.last IS 'only a default name is wanted, which goes when nothing else does (P17)';
+COMMENT ON COLUMN pushes.due_at IS 'not to be looked at before; infinity: until something changes';
+COMMENT ON COLUMN pushes.rests_until IS 'not to be looked at before, whatever changes (spacing, backoff)';
+COMMENT ON COLUMN pushes.leased_until IS 'a pusher is at it until then (P8); also tells its lease from others';
 COMMENT ON COLUMN pushes.attempts IS 'pushes that failed for this user alone';
+COMMENT ON COLUMN pushes.parked IS 'P18: {part: {"for": what it was made of, "reason": …}}; tried again when that differs';
 COMMENT ON COLUMN pushes.braked_at IS 'P19: the loss of a role waits for a human since';
-COMMENT ON COLUMN pushes.parked_at IS 'P18: Auth0 rejects what would be pushed';
-COMMENT ON COLUMN pushes.parked_for IS 'what it was made of: tried again when that differs (P18)';
+COMMENT ON COLUMN pushes.removal_allowed IS 'a human has answered: the role may go';
 COMMENT ON COLUMN sessions.session_hash IS 'SHA-256 of the id in the cookie';
 COMMENT ON COLUMN sessions.user_id IS 'null while a login is under way';
 COMMENT ON COLUMN wishes.number IS 'new with every wish: a wish is fulfilled only if it is still the one that was pushed (P17)'
