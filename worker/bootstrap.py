@@ -3,6 +3,7 @@
 import socket
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from typing import Any
 
 from celery import Celery
 from redis import Redis
@@ -17,6 +18,8 @@ from worker.queue import Doorbell, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
 from worker.store.session import make_engine
+from worker.sync.drain import Source
+from worker.sync.learn import LogRecords
 from worker.sync.refresh import Refresh
 
 # A task uses one connection at a time, and one more only where it must commit beside an open transaction.
@@ -95,6 +98,11 @@ class Parts:
     def doorbell(self) -> Doorbell:
         """What wakes the loops."""
         return Doorbell(self.settings, self.celery)
+
+    @property
+    def sources(self) -> tuple[Source[Any], ...]:
+        """What drain finds in the inbox; what somebody waits for comes first."""
+        return (LogRecords(),)
 
     @property
     def tolerances(self) -> Tolerances:

@@ -19,7 +19,7 @@ from worker.logs import configure, fingerprint
 from worker.settings import settings
 from worker.store import notes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
-from worker.sync.drain import SOURCES, drain as drain_source
+from worker.sync.drain import drain as drain_source
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +59,7 @@ def drain() -> None:
     """Drain the inbox now, in this process."""
     with _parts() as parts:
         configure(parts.settings)
-        drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in SOURCES)
+        drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in parts.sources)
     print(f"drained {drained} {'delivery' if drained == 1 else 'deliveries'}")
 
 

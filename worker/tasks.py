@@ -11,7 +11,7 @@ from worker.bootstrap import BEAT, SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
 from worker.store import inbox, notes
-from worker.sync.drain import SOURCES, drain as drain_source
+from worker.sync.drain import take_turns
 
 log = get_logger(__name__)
 
@@ -23,14 +23,12 @@ def register(app: Celery) -> None:
 
 
 def drain() -> None:
-    """Drain the inbox, each source for a slice; ring for refresh, and again for itself where more is pending."""
+    """Drain the inbox for a slice; ring for who has work by that, and again for itself where more is pending."""
     parts().doorbell.answered("drain")
-    for source in SOURCES:
-        go_on = _slice()
-        if drain_source(parts().engine, source, go_on=go_on):
-            parts().doorbell.ring("refresh")
-        if not go_on():
-            parts().doorbell.ring("drain")
+    go_on = _slice()
+    take_turns(parts().engine, parts().sources, go_on=go_on, ring=parts().doorbell.ring)
+    if not go_on():
+        parts().doorbell.ring("drain")
 
 
 def refresh() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import OperationalError
 
 from worker.errors import DatabaseDown
@@ -43,3 +43,8 @@ def reaching_postgresql() -> Iterator[None]:
         yield
     except OperationalError:
         raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL: is it running, is the URL right?") from None
+
+
+def without_waiting(connection: Connection) -> None:
+    """Let this transaction commit without waiting for the disk: a crash of PostgreSQL undoes what was written and "done" alike, and drain does both again."""
+    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")

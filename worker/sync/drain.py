@@ -1,180 +1,192 @@
-"""Drain: deliveries become knowledge. Claims pending inbox rows, decodes them, merges each user's news, marks who must be looked at."""
+"""Drain: deliveries become knowledge. Claims pending inbox rows, source by source, and hands what they hold to the source's reader."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, OperationalError
 
-from worker.auth0 import wire
-from worker.domain.events import NOTHING, News, instant, interpret
 from worker.errors import BadRecord
 from worker.logs import get_logger
-from worker.store import inbox, notes, users
+from worker.store import inbox, notes
 from worker.store.inbox import Claimed
-from worker.store.users import UserNews
-
-# Each source is claimed by itself, so that a week of resumed log records holds up nothing else (P22).
-SOURCES = ("logs",)
+from worker.store.session import without_waiting
 
 # Batches large enough that one statement carries thousands of users, small enough for a small dyno's memory.
 BATCH_ROWS = 2_000
 BATCH_BYTES = 8 * 1024 * 1024
 # Longer than a batch takes by far; a killed worker's deliveries are claimed again after it.
 LEASE = timedelta(seconds=30)
-# A record dated later than this is dated wrongly: believed, it would hold `login_seen_at` ahead for ever.
+# What is dated later than this is dated wrongly: believed, it would hold a row ahead for ever.
 HORIZON = timedelta(days=1)
 
 # What PostgreSQL, or the way to it, refuses to hold.
 REFUSED = (DataError, UnicodeError)
-_ODD = re.compile(r"[^A-Za-z0-9_]")
 
 log = get_logger(__name__)
 
-
-@dataclass(slots=True)
-class Knowledge:
-    """What a batch of records says, merged."""
-
-    news: dict[str, UserNews] = field(default_factory=dict)
-    connections_gone: dict[str, datetime | None] = field(default_factory=dict)
-    reconcile: set[str] = field(default_factory=set)
-    counted: Counter[str] = field(default_factory=Counter)
-    parked: list[tuple[int, int, str, bytes]] = field(default_factory=list)
-
-    def learn(self, inbox_id: int, delivery: wire.Decoded, latest: datetime) -> None:
-        """Merge all that a delivery says (P6); nothing depends on the order. No date after `latest` is believed."""
-        self.park(inbox_id, delivery.bad)
-        for record in delivery.records:
-            self.learn_record(inbox_id, record, latest)
-
-    def learn_record(self, inbox_id: int, record: wire.LogRecord, latest: datetime) -> None:
-        """Merge what one record says."""
-        meaning = interpret(record, latest)
-        self.counted["log_records"] += 1
-        if meaning is NOTHING:
-            return
-        for news in meaning.news:
-            self._hear(news)
-        if meaning.connection_gone:
-            self.connections_gone[meaning.connection_gone] = instant(record.date, latest)
-        if meaning.reconcile:
-            self.reconcile.add(meaning.reconcile)
-        if meaning.unknown:
-            self.counted[f"log_code_unknown:{_ODD.sub('?', record.type[:40])}"] += 1
-        if meaning.bad:
-            self.park(inbox_id, [wire.BadRecord(record.position, meaning.bad, record.raw())])
-
-    def park(self, inbox_id: int, bad: Sequence[wire.BadRecord]) -> None:
-        """Set records aside with their reasons and their bytes."""
-        self.parked.extend((inbox_id, one.position, one.reason, one.raw) for one in bad)
-        self.counted["log_records_parked"] += len(bad)
-
-    def _hear(self, news: News) -> None:
-        held = self.news.get(news.user_id)
-        if held is None:
-            held = self.news[news.user_id] = UserNews(news.user_id, creates=False)
-        held.hear(news)
+R = TypeVar("R")
+# A record that cannot be understood: its place in the delivery (from 0), why, its bytes. The reason holds no personal data.
+Bad = tuple[int, str, bytes]
+# Ends a batch, in the transaction that writes it: counts, and parks records, each with its delivery's inbox id.
+Finish = Callable[[Connection, Mapping[str, int], Sequence[tuple[int, Bad]]], None]
 
 
-def drain(engine: Engine, source: str, *, go_on: Callable[[], bool]) -> int:
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[R]):
+    """A claimed delivery and the records it holds."""
+
+    claimed: Claimed
+    records: Sequence[R]
+    bad: Sequence[Bad] = ()
+
+
+class Source(Protocol[R]):
+    """One kind of delivery: what its bodies hold, and what becomes of it. Each is claimed by itself (P22)."""
+
+    @property
+    def name(self) -> str:
+        """What `inbox.source` holds."""
+
+    @property
+    def rings(self) -> str:
+        """The loop that has work to do when some of it was drained."""
+
+    def decode(self, content: bytes) -> tuple[Sequence[R], Sequence[Bad]]:
+        """Return the records of a body and those that are none; raise BadRecord where it is no such body at all."""
+
+    def origin(self, record: R) -> tuple[int, bytes]:
+        """Return a record's place in its delivery, and its bytes."""
+
+    def write(
+        self, engine: Engine, deliveries: Sequence[Delivery[R]], now: datetime, finish: Finish
+    ) -> Mapping[str, int]:
+        """Write what the records say, call `finish` in the (last) transaction; return numbers for the log line.
+
+        Whatever part of it is written twice, because a process died or a value was refused, must do no harm.
+        """
+
+
+def take_turns(
+    engine: Engine, sources: Sequence[Source[Any]], *, go_on: Callable[[], bool], ring: Callable[[str], object]
+) -> None:
+    """Drain all sources, a batch of each in turn, until nothing is pending or `go_on` says stop; then ring for what follows.
+
+    A source that raises ends its own turns, not the others' (P22); the error is raised in the end.
+    """
+    taking = list(sources)
+    bells: set[str] = set()
+    failures: list[Exception] = []
+    drained = 1
+    while drained and go_on():
+        drained = 0
+        for source in tuple(taking):
+            try:
+                number = _drain_some(engine, source)
+            except Exception as error:  # noqa: BLE001 raised below
+                taking.remove(source)
+                failures.append(error)
+            else:
+                drained += number
+                bells |= {source.rings} if number else set()
+    for bell in sorted(bells):
+        ring(bell)
+    if failures:
+        raise failures[0]
+
+
+def drain(engine: Engine, source: Source[Any], *, go_on: Callable[[], bool]) -> int:
     """Drain one source until nothing is pending or `go_on` says stop; return how many deliveries were drained."""
     drained = 0
-    while go_on():
-        with engine.begin() as connection:
-            _without_waiting(connection)
-            claimed = inbox.claim(connection, source, rows=BATCH_ROWS, size=BATCH_BYTES, lease=LEASE)
-        if not claimed:
-            break
+    while go_on() and (number := _drain_some(engine, source)):
+        drained += number
+    return drained
+
+
+def _drain_some(engine: Engine, source: Source[Any]) -> int:
+    """Drain one claim's worth; return how many deliveries that were."""
+    with engine.begin() as connection:
+        without_waiting(connection)
+        claimed = inbox.claim(connection, source.name, rows=BATCH_ROWS, size=BATCH_BYTES, lease=LEASE)
+    if claimed:
         try:
             _drain_batch(engine, source, claimed)
         except OperationalError:
             _give_back(engine, claimed)
             raise
-        drained += len(claimed)
-    return drained
+    return len(claimed)
 
 
-def _drain_batch(engine: Engine, source: str, claimed: Sequence[Claimed]) -> None:
+def _drain_batch(engine: Engine, source: Source[R], claimed: Sequence[Claimed]) -> None:
     now = datetime.now(UTC)
-    readable = []
+    readable: list[Delivery[R]] = []
     for delivery in claimed:
         try:
             if delivery.attempts >= inbox.PARKED_AT:
                 raise BadRecord(f"given up after {inbox.PARKED_AT - 1} attempts, each of which ended its process")
-            readable.append((delivery, wire.decode_delivery(delivery.content())))
+            readable.append(Delivery(delivery, *source.decode(delivery.content())))
         except BadRecord as error:
             _park(engine, delivery, str(error))
     if readable:
         _apply(engine, source, readable, now)
 
 
-def _apply(engine: Engine, source: str, readable: Sequence[tuple[Claimed, wire.Decoded]], now: datetime) -> None:
-    """Write what the deliveries say in one transaction; where PostgreSQL refuses a value, find whose it is."""
-    known = Knowledge()
-    for delivery, decoded in readable:
-        known.learn(delivery.id, decoded, now + HORIZON)
-    deliveries = [delivery for delivery, _ in readable]
+def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], now: datetime) -> None:
+    """Write what the deliveries say; where PostgreSQL refuses a value, find whose it is."""
     try:
-        _write(engine, source, known, deliveries)
+        said = _write(engine, source, deliveries, now)
     except REFUSED:
-        if len(readable) == 1:
-            _apply_one_by_one(engine, source, *readable[0], now)
+        if len(deliveries) == 1:
+            _apply_one_by_one(engine, source, deliveries[0], now)
         else:
-            half = len(readable) // 2
-            _apply(engine, source, readable[:half], now)
-            _apply(engine, source, readable[half:], now)
+            half = len(deliveries) // 2
+            _apply(engine, source, deliveries[:half], now)
+            _apply(engine, source, deliveries[half:], now)
         return
     log.info(
         "drained",
-        source=source,
+        source=source.name,
         deliveries=len(deliveries),
-        first=deliveries[0].id,
-        last=deliveries[-1].id,
-        records=known.counted["log_records"],
-        users=len(known.news),
-        parked=len(known.parked),
-        oldest_s=round(max(delivery.age for delivery in deliveries), 3),
+        first=deliveries[0].claimed.id,
+        last=deliveries[-1].claimed.id,
+        **said,
+        oldest_s=round(max(delivery.claimed.age for delivery in deliveries), 3),
         seconds=round((datetime.now(UTC) - now).total_seconds(), 3),
     )
 
 
-def _apply_one_by_one(engine: Engine, source: str, delivery: Claimed, decoded: wire.Decoded, now: datetime) -> None:
+def _apply_one_by_one(engine: Engine, source: Source[R], delivery: Delivery[R], now: datetime) -> None:
     """Apply each record by itself and park those that PostgreSQL refuses, so that their neighbours count."""
-    rest = Knowledge()
-    rest.park(delivery.id, decoded.bad)
-    for record in decoded.records:
-        alone = Knowledge()
-        alone.learn_record(delivery.id, record, now + HORIZON)
+    bad = list(delivery.bad)
+    for record in delivery.records:
         try:
-            _write(engine, source, alone, [])
+            source.write(engine, [Delivery(delivery.claimed, [record])], now, partial(_note, source))
         except REFUSED:
-            refused = "PostgreSQL cannot hold a value of this record"
-            rest.park(delivery.id, [wire.BadRecord(record.position, refused, record.raw())])
-    _write(engine, source, rest, [delivery])
+            position, raw = source.origin(record)
+            bad.append((position, "PostgreSQL cannot hold a value of this record", raw))
+    _write(engine, source, [Delivery(delivery.claimed, [], bad)], now)
 
 
-def _write(engine: Engine, source: str, known: Knowledge, deliveries: Sequence[Claimed]) -> None:
-    with engine.begin() as connection:
-        _without_waiting(connection)
-        users.mark(connection, known.news.values())
-        for name, date in sorted(known.connections_gone.items()):
-            users.mark_connection(connection, name, date)
-        if known.reconcile or known.connections_gone:
-            reasons = known.reconcile or {"a connection was deleted with its users"}
-            notes.raise_condition(connection, "reconcile_wanted", "; ".join(sorted(reasons)))
-        notes.park_records(connection, source, known.parked)
-        known.counted["deliveries_drained"] += len(deliveries)
-        notes.count(connection, known.counted)
-        inbox.done(connection, deliveries)
+def _write(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], now: datetime) -> Mapping[str, int]:
+    """Write what the deliveries say; they are done in the transaction that ends it."""
+    claimed = [delivery.claimed for delivery in deliveries]
+    unreadable = [(delivery.claimed.id, bad) for delivery in deliveries for bad in delivery.bad]
+
+    def finish(connection: Connection, counted: Mapping[str, int], bad: Sequence[tuple[int, Bad]]) -> None:
+        _note(source, connection, {**counted, "deliveries_drained": len(claimed)}, [*unreadable, *bad])
+        inbox.done(connection, claimed)
+
+    return source.write(engine, deliveries, now, finish)
 
 
-def _without_waiting(connection: Connection) -> None:
-    """Let this transaction commit without waiting for the disk: a crash of PostgreSQL undoes marks and "done" alike, and drain does both again."""
-    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+def _note(
+    source: Source[Any], connection: Connection, counted: Mapping[str, int], bad: Sequence[tuple[int, Bad]]
+) -> None:
+    notes.park_records(connection, source.name, [(inbox_id, *one) for inbox_id, one in bad])
+    notes.count(connection, {**counted, "records_parked": len(bad)})
 
 
 def _park(engine: Engine, delivery: Claimed, reason: str) -> None:

@@ -25,6 +25,7 @@ from worker.store import users
 from worker.store.users import Claim
 from worker.sync.answers import apply
 from worker.sync.drain import drain
+from worker.sync.learn import LogRecords
 
 SKEW, SETTLE, LEASE = 5.0, 60.0, 30.0
 TOLERANCES = Tolerances(timedelta(seconds=SKEW), timedelta(seconds=SETTLE))
@@ -179,7 +180,7 @@ class World:
             )
 
     def drain(self) -> None:
-        drain(self.engine, "logs", go_on=lambda: True)
+        drain(self.engine, LogRecords(), go_on=lambda: True)
 
     def begin_read(self, *, strong: bool, lease: float = LEASE) -> None:
         with self.engine.begin() as connection:

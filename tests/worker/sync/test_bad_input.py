@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from tests.corpus import Sample, corpus
 from worker.sync.drain import drain
+from worker.sync.learn import LogRecords
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_a_bad_delivery_costs_only_what_is_bad_in_it(engine: Engine, sample: Sam
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
     put(engine, sample.body)
-    assert drain(engine, "logs", go_on=lambda: True) == 1, "a retry storm, or nothing"
+    assert drain(engine, LogRecords(), go_on=lambda: True) == 1, "a retry storm, or nothing"
     assert set(sample.applied) <= applied(engine)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT state FROM inbox")).scalar() == "done"
@@ -50,5 +51,5 @@ def test_all_of_them_at_once_lose_nothing_good(engine: Engine) -> None:
     samples = list(corpus(2))
     for sample in samples:
         put(engine, sample.body)
-    assert drain(engine, "logs", go_on=lambda: True) == len(samples)
+    assert drain(engine, LogRecords(), go_on=lambda: True) == len(samples)
     assert {user_id for sample in samples for user_id in sample.applied} <= applied(engine)

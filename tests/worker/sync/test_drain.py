@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 from worker.store import inbox
 from worker.sync import drain as module
 from worker.sync.drain import drain
+from worker.sync.learn import LogRecords
 
 T0 = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -44,7 +45,7 @@ class Post:
             )
 
     def drain(self) -> int:
-        return drain(self.engine, "logs", go_on=lambda: True)
+        return drain(self.engine, LogRecords(), go_on=lambda: True)
 
     def ask(self, sql: str) -> list[Any]:
         with self.engine.connect() as connection:
@@ -267,7 +268,7 @@ def _drain_in_small_claims(engine: Engine) -> int:
             claimed = inbox.claim(connection, "logs", rows=5, size=10**7, lease=module.LEASE)
         if not claimed:
             return done
-        module._drain_batch(engine, "logs", claimed)
+        module._drain_batch(engine, LogRecords(), claimed)
         done += len(claimed)
 
 
