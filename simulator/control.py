@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from simulator.access_control import AccessControl
 from simulator.errors import ApiError
+from simulator.feeds_control import FeedsControl
 from simulator.live import Live, weights_with
 from simulator.people import People
 from simulator.tenant import Tenant
@@ -62,6 +63,7 @@ class Control:
             ("POST", "/_sim/clients", self.new_client),
             ("POST", "/_sim/logs", self.inject_logs),
             *AccessControl(self._tenant).table(),
+            *FeedsControl(self._tenant).table(),
         ]
         return Starlette(
             routes=[Route(path, _json_endpoint(handler), methods=[method]) for method, path, handler in table]

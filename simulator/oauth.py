@@ -17,7 +17,8 @@ from simulator.signing_keys import SigningKeys
 DEFAULT_SCOPES = (
     "read:users", "create:users", "update:users", "delete:users", "read:users_app_metadata", "update:users_app_metadata",
     "create:users_app_metadata", "read:logs", "read:log_streams", "create:log_streams", "update:log_streams", "delete:log_streams",
-    "read:connections", "delete:connections",
+    "read:connections", "delete:connections", "read:events", "create:event_streams", "read:event_streams", "update:event_streams",
+    "delete:event_streams", "read:event_deliveries", "update:event_deliveries",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from simulator import certificates
 from simulator.authentication import AuthenticationApi
 from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
+from simulator.event_streams_api import EventStreamsApi
 from simulator.log_streams_api import LogStreamsApi
 from simulator.logs_api import LogsApi
 from simulator.management import ManagementApi
@@ -67,7 +68,7 @@ class _Server(uvicorn.Server):
 
 def domain_app(tenant: Tenant) -> ASGIApp:
     """Put together what answers on the tenant's domain."""
-    parts = (UsersApi(tenant), LogsApi(tenant), LogStreamsApi(tenant), ConnectionsApi(tenant))
+    parts = (UsersApi(tenant), LogsApi(tenant), LogStreamsApi(tenant), ConnectionsApi(tenant), EventStreamsApi(tenant))
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
     return Starlette(routes=[Mount("/api/v2", ManagementApi(tenant, endpoints)), *AuthenticationApi(tenant).routes()])
 
@@ -102,6 +103,7 @@ async def serve(
     )
     await asyncio.gather(domain_server.serve(sockets=[domain_socket]), control_server.serve(sockets=[control_socket]))
     await tenant.streams.close()
+    await tenant.event_streams.close()
 
 
 def _listen(port: int) -> socket.socket:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from simulator.clock import Clock
 from simulator.connections import Connections
 from simulator.directory import Directory
+from simulator.event_streams import EventStreams
+from simulator.events import Events
 from simulator.faults import Faults
 from simulator.journal import Journal
 from simulator.log_streams import LogStreams
@@ -18,7 +20,7 @@ from simulator.rate_limits import Grant, RateLimits
 from simulator.search_index import SearchIndex
 from simulator.signing_keys import SigningKeys
 from simulator.stats import Stats
-from simulator.users import Users
+from simulator.users import User, Users
 
 _SECONDS_BETWEEN_LIMIT_LOGS = 60
 
@@ -47,12 +49,15 @@ class Tenant:
         self.stats = Stats()
         self.search = SearchLimits()
         self.index = SearchIndex(clock, index_lag)
-        self.users = Users(self.index.note)
+        self.events = Events(clock, random.Random(f"events {seed}"), name)
+        self.users = Users(self._on_change)
         self.connections = Connections()
         self.directory = Directory(self.users, self.connections, clock, random.Random(f"ids {seed}"))
         self.faults = Faults(random.Random(f"faults {seed}"))
         self.limits = RateLimits(plan, clock)
         self.streams = LogStreams(clock, random.Random(f"streams {seed}"), self.faults, self.stats)
+        self.event_streams = EventStreams(clock, random.Random(f"event streams {seed}"), self.faults, name)
+        self.events.on_event.append(self.event_streams.offer)
         self.logs = LogBook(
             clock,
             random.Random(f"logs {seed}"),
@@ -77,6 +82,12 @@ class Tenant:
         if self.clock() - self._limit_logged.get(reached, 0.0) >= _SECONDS_BETWEEN_LIMIT_LOGS:
             self._limit_logged[reached] = self.clock()
             self.journal.api_limit(reached=reached)
+
+    def _on_change(self, old: User | None, new: User | None) -> None:
+        changed = new or old
+        if changed is not None:
+            self.index.note(changed.user_id, new)
+        self.events.note(old, new)
 
     def _on_record(self, record: LogRecord) -> None:
         self.stats.logs_written += 1

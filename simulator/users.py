@@ -64,9 +64,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Users:
-    """The live users. Every change is announced to `on_change(user_id, new profile or None)`."""
+    """The live users. Every change is announced to `on_change(old profile or None, new profile or None)`."""
 
-    def __init__(self, on_change: Callable[[str, User | None], None]) -> None:
+    def __init__(self, on_change: Callable[[User | None, User | None], None]) -> None:
         self._by_id: dict[str, User] = {}
         self._ids: list[str] = []
         self._place: dict[str, int] = {}
@@ -102,7 +102,7 @@ class Users:
         self._index_email(old, user)
         if old is None or old.identities is not user.identities:
             self._index_identities(old, user)
-        self._on_change(user.user_id, user)
+        self._on_change(old, user)
         return user
 
     def remove(self, user_id: str) -> User:
@@ -115,7 +115,7 @@ class Users:
         self._sorted = None
         self._index_email(user, None)
         self._index_identities(user, None)
-        self._on_change(user_id, None)
+        self._on_change(user, None)
         return user
 
     def any_of(self, rng: random.Random) -> User | None:
