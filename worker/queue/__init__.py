@@ -1,7 +1,7 @@
 """Puts work in: deliveries into the inbox, rings for the loops, and the Celery app that carries the rings."""
 
-from worker.queue.broker import VISIBILITY, connect_redis, make_celery
+from worker.queue.broker import connect_redis, make_celery
 from worker.queue.doorbell import Doorbell
 from worker.queue.inbox import Inbox
 
-__all__ = ["VISIBILITY", "Doorbell", "Inbox", "connect_redis", "make_celery"]
+__all__ = ["Doorbell", "Inbox", "connect_redis", "make_celery"]

@@ -4,25 +4,43 @@ import ssl
 from typing import Any
 
 from celery import Celery
+from kombu.transport import redis as kombu_redis
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.settings import Settings
 
-# In seconds, each longer than the one before. A task is a bounded batch: one that runs for two minutes hangs, and beat
-# starts the next. A message whose worker vanished is handed out again after VISIBILITY, so no task may live that long.
-SOFT_LIMIT, HARD_LIMIT, VISIBILITY = 120, 150, 300
+# In seconds. A task is a bounded batch: one that runs for two minutes hangs, and beat starts the next.
+SOFT_LIMIT, HARD_LIMIT = 120, 150
+
+
+class _Channel(kombu_redis.Channel):
+    """Takes a message off the queue for good, and counts by itself how many its worker holds.
+
+    kombu would keep a copy of each in Redis until it is acknowledged. An acknowledgement that Redis could not hear (it was
+    restarted while all children were busy) left the message counted as held for ever, and the worker deaf. Our messages say
+    "look", no more: one that goes down with its worker is not missed, since beat rings again within seconds.
+    """
+
+    ack_emulation = False
+    do_restore = False
+
+
+class Transport(kombu_redis.Transport):
+    """Redis as a broker of doorbells; Celery finds it by name."""
+
+    Channel = _Channel
 
 
 def make_celery(settings: Settings) -> Celery:
-    """Return the Celery app: JSON messages that say "look", acknowledged when the work is done, no results kept."""
+    """Return the Celery app: JSON messages that say "look", counted as held until the work is done, no results kept."""
     app = Celery("understudy", set_as_current=False)
     app.conf.update(
         broker_url=settings.redis_url.get_secret_value(),
+        broker_transport=f"{Transport.__module__}:{Transport.__qualname__}",
         broker_use_ssl=_tls(settings),
         broker_transport_options={
-            "visibility_timeout": VISIBILITY,
             # A consumer waits at most 1 s in BRPOP, so 10 s of silence is a broken connection. Who rings waits far
             # less: worker.queue.doorbell.
             "socket_timeout": 10,
@@ -34,8 +52,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a Redis that comes back after an hour finds its workers waiting
         task_default_queue="understudy",
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
+        task_acks_late=True,  # a busy worker leaves the next message to an idle one
         task_ignore_result=True,
         task_soft_time_limit=SOFT_LIMIT,
         task_time_limit=HARD_LIMIT,
