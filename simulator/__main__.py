@@ -30,6 +30,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--control-port", type=int, default=0, help="port of the control plane (plain HTTP); 0 takes a free one"
     )
+    parser.add_argument(
+        "--browser-port", type=int, default=0, help="port of the login pages (plain HTTP); 0 takes a free one"
+    )
     parser.add_argument("--data", type=Path, help="where ca.pem is written; a temporary directory by default")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same people")
     parser.add_argument(
@@ -66,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     with ExitStack() as stack:
         data = asked.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simulator-")))
         data.mkdir(parents=True, exist_ok=True)
-        ports = Ports(asked.domain_port, asked.control_port)
+        ports = Ports(asked.domain_port, asked.control_port, asked.browser_port)
         served = serve(
             tenant, data, ports, _announce, log_level=asked.log_level, exit_with_parent=asked.exit_with_parent
         )

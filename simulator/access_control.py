@@ -1,11 +1,14 @@
-"""The control plane's handlers for keys and for tokens without a browser."""
+"""The control plane's handlers for applications, keys, and tokens without a browser."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from simulator import person_tokens
+from simulator.applications import Api
 from simulator.errors import no_such_user
 from simulator.journal import APP
 from simulator.tenant import Tenant
@@ -14,18 +17,39 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class AccessControl:
-    """Handlers of `/_sim/keys*` and `/_sim/tokens`."""
+    """Handlers of `/_sim/clients`, `/_sim/apis`, `/_sim/keys*` and `/_sim/tokens`."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
 
     def table(self) -> list[tuple[str, str, Handler]]:
         return [
+            ("POST", "/_sim/clients", self.new_client),
+            ("POST", "/_sim/apis", self.new_api),
             ("POST", "/_sim/tokens", self.token),
             ("GET", "/_sim/keys", self.keys),
             ("POST", "/_sim/keys/rotate", self.rotate),
             ("POST", "/_sim/keys/revoke", self.revoke),
         ]
+
+    async def new_client(self, asked: dict[str, Any]) -> Any:
+        """`{scopes, name?, token_seconds?}` for a machine, `{callbacks, allowed_logout_urls?, name?, is_public?}` for people.
+
+        Answers `{client_id, client_secret}`.
+        """
+        known = {"callbacks": tuple, "allowed_logout_urls": tuple, "is_public": bool, "token_seconds": int}
+        settings = {name: known[name](value) for name, value in asked.items() if name in known}
+        name = str(asked.get("name", "Machine client" if "scopes" in asked else "Music app"))
+        if not {"scopes", "callbacks"} & asked.keys():
+            raise KeyError("scopes or callbacks")
+        client = self._tenant.applications.new_client(tuple(asked.get("scopes", ())), name, **settings)
+        return {"client_id": client.client_id, "client_secret": client.client_secret}
+
+    async def new_api(self, asked: dict[str, Any]) -> Any:
+        """Register the API `{identifier, scopes?, token_seconds?, allow_offline_access?}` as an audience."""
+        api = msgspec.convert(asked, Api)
+        self._tenant.applications.register_api(api)
+        return {"identifier": api.identifier}
 
     async def keys(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002 one signature for all handlers
         """Answer the `kid`s: `{current, next, previous}`."""

@@ -1,4 +1,4 @@
-"""The Authentication API's part of the domain: tokens for machines, keys, and what a client discovers."""
+"""The Authentication API: tokens, keys, `/userinfo`, and what a client discovers."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from simulator.code_grants import CodeGrants
+from simulator.errors import OAuthError
 from simulator.management import broken_answer, delayed_or_lost
-from simulator.oauth import OAuthError
 from simulator.tenant import Tenant
 
 
 class AuthenticationApi:
-    """Handlers of `/oauth/token` and `/.well-known/*`."""
+    """Handlers of `/oauth/token`, `/userinfo` and `/.well-known/*` on the domain whose URL is `issuer`."""
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, issuer: str) -> None:
         self._tenant = tenant
+        self._issuer = issuer
+        self._grants = CodeGrants(tenant)
 
     def routes(self) -> list[Route]:
         return [
-            Route("/oauth/token", TokenEndpoint(self._tenant), methods=["POST"]),
+            Route("/oauth/token", TokenEndpoint(self._tenant, self._grants), methods=["POST"]),
+            Route("/userinfo", self.userinfo, methods=["GET", "POST"]),
             Route("/.well-known/jwks.json", KeysEndpoint(self._tenant)),
             Route("/.well-known/openid-configuration", self.configuration),
         ]
 
+    async def userinfo(self, request: Request) -> Response:
+        try:
+            return JSONResponse(self._grants.userinfo(request.headers.get("authorization")))
+        except OAuthError as error:
+            return JSONResponse(error.body, error.status, {"WWW-Authenticate": f'Bearer error="{error.body["error"]}"'})
+
     async def configuration(self, request: Request) -> Response:  # noqa: ARG002 Starlette's signature
-        issuer = self._tenant.authority.issuer
+        issuer = self._issuer
         return JSONResponse(
             {
                 "issuer": issuer,
@@ -40,19 +50,28 @@ class AuthenticationApi:
                 "token_endpoint": f"{issuer}oauth/token",
                 "userinfo_endpoint": f"{issuer}userinfo",
                 "jwks_uri": f"{issuer}.well-known/jwks.json",
-                "id_token_signing_alg_values_supported": ["RS256"],
+                "end_session_endpoint": f"{issuer}oidc/logout",
+                "scopes_supported": ["openid", "profile", "email", "phone", "offline_access"],
+                "claims_supported": ["aud", "auth_time", "email", "email_verified", "exp", "family_name", "given_name", "iat", "iss", "name",
+                                     "nickname", "phone_number", "picture", "sub"],
+                "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
                 "response_types_supported": ["code"],
+                "response_modes_supported": ["query"],
                 "subject_types_supported": ["public"],
-                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "code_challenge_methods_supported": ["S256"],
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+                "request_uri_parameter_supported": False,
             }
-        )
+        )  # fmt: skip
 
 
 class TokenEndpoint:
     """`POST /oauth/token`, an ASGI application because faults may cut its connection."""
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, grants: CodeGrants) -> None:
         self._tenant = tenant
+        self._grants = grants
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -66,13 +85,36 @@ class TokenEndpoint:
     async def _grant(self, request: Request) -> Response:
         asked = await _parameters(request)
         try:
-            answer, client = self._tenant.authority.grant(asked)
+            answer = await self._granted(asked)
         except OAuthError as error:
-            self._tenant.journal.machine_token_refused(str(asked.get("client_id")))
             return JSONResponse(error.body, error.status)
-        journal, audience = self._tenant.journal, self._tenant.authority.audience
-        journal.machine_token(client.client_id, client.name, audience, answer["scope"])
-        return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+        return JSONResponse(answer, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+    async def _granted(self, asked: dict[str, Any]) -> dict[str, Any]:
+        kind, applications = asked.get("grant_type"), self._tenant.applications
+        if kind == "client_credentials":
+            return self._for_machine(asked)
+        client = applications.authenticated(asked)
+        if kind == "authorization_code":
+            return self._grants.authorization_code(client, asked)
+        if kind == "refresh_token":
+            return await self._grants.refresh_token(client, asked)
+        raise OAuthError(403, "unauthorized_client", f"Grant type '{kind}' not allowed for the client.")
+
+    def _for_machine(self, asked: dict[str, Any]) -> dict[str, Any]:
+        journal, audience = self._tenant.journal, asked.get("audience")
+        try:
+            client = self._tenant.applications.authenticated(asked)
+            if client.is_public:
+                raise OAuthError(
+                    403, "unauthorized_client", "Grant type 'client_credentials' not allowed for the client."
+                )
+            answer = self._tenant.authority.grant(client, audience)
+        except OAuthError:
+            journal.machine_token_refused(str(asked.get("client_id")))
+            raise
+        journal.machine_token(client.client_id, client.name, str(audience), answer["scope"])
+        return answer
 
 
 class KeysEndpoint:

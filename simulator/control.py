@@ -60,7 +60,6 @@ class Control:
             ("DELETE", "/_sim/faults", self.clear_faults),
             ("GET", "/_sim/limits", self.limits),
             ("PUT", "/_sim/limits", self.set_limits),
-            ("POST", "/_sim/clients", self.new_client),
             ("POST", "/_sim/logs", self.inject_logs),
             *AccessControl(self._tenant).table(),
             *FeedsControl(self._tenant).table(),
@@ -70,11 +69,13 @@ class Control:
         )
 
     async def sign_up(self, asked: dict[str, Any]) -> Any:
-        """`{count, connection?, login?}` → `{user_ids}`."""
+        """`{count?, connection?, login?, profile?}` → `{user_ids}`."""
         made: list[str] = []
         for number in range(int(asked.get("count", 1))):
             await _breathe(number)
-            user = self._people.sign_up(self._tenant.rng, asked.get("connection"), log_in=asked.get("login", True))
+            user = self._people.sign_up(
+                self._tenant.rng, asked.get("connection"), log_in=asked.get("login", True), profile=asked.get("profile")
+            )
             made.append(user.user_id)
         return {"user_ids": made}
 
@@ -224,13 +225,6 @@ class Control:
         tenant.index.lag = float(asked.get("index_lag", tenant.index.lag))
         tenant.logs.skew = float(asked.get("log_skew", tenant.logs.skew))
         return await self.limits({})
-
-    async def new_client(self, asked: dict[str, Any]) -> Any:
-        """`{scopes, name?, token_seconds?}` → `{client_id, client_secret}`."""
-        client = self._tenant.authority.new_client(
-            tuple(asked["scopes"]), asked.get("name", "Machine client"), int(asked.get("token_seconds", 86_400))
-        )
-        return {"client_id": client.client_id, "client_secret": client.client_secret}
 
     async def inject_logs(self, asked: dict[str, Any]) -> Any:
         """Put raw `{records}` into the log and the streams → `{log_ids}`."""

@@ -1,4 +1,4 @@
-"""The refusals of the Management API, with the bodies Auth0 gives them."""
+"""The refusals of the Management API and the token endpoint, with the bodies Auth0 gives them."""
 
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,15 @@ class ApiError(Exception):
             **({"errorCode": code} if code else {}),
             **extra,
         }
+
+
+class OAuthError(Exception):
+    """A refusal of the token endpoint: OAuth's body, not the Management API's."""
+
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.body = {"error": error, "error_description": description}
 
 
 def no_such_user() -> ApiError:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from simulator import connections
+from simulator.applications import MUSIC_API
 from simulator.clock import Clock
 from simulator.logs import Fields, LogBook
 from simulator.users import Identity, User
@@ -74,48 +75,68 @@ class Journal:
         """Invent an address of the documentation range."""
         return f"203.0.113.{self._rng.randrange(1, 255)}"
 
-    def logged_in(self, user: User, identity: Identity, ip: str) -> None:
-        """`s`, and the `seacft` of the code exchange beside it."""
+    def logged_in(
+        self,
+        user: User,
+        identity: Identity,
+        ip: str,
+        app: Fields = APP,
+        *,
+        silent: bool | None = None,
+        session: str = "",
+    ) -> None:
+        """`s`; `silent` when a single sign-on session stood in for the prompt, by chance unless it is said."""
         now = self._clock()
         about = self._about(user, identity)
-        session = f"{self._rng.getrandbits(96):024x}"
-        silent = self._rng.random() < 0.1
+        session = session or f"{self._rng.getrandbits(128):032x}"
+        if silent is None:
+            silent = self._rng.random() < 0.1
         sso = {"connection": None, "connection_id": ""} if silent else {}
-        prompts = [] if silent else [self._prompt(user, identity, now)]
         details = {
-            "prompts": prompts,
+            "prompts": [] if silent else [self._prompt(user, identity, now)],
             "completedAt": int(now * 1000),
             "elapsedTime": None if silent else self._rng.randrange(300, 20_000),
-            "session_id": f"{session}{session[:8]}",
+            "session_id": session,
             "stats": {"loginsCount": user.logins_count if user.logins_count is not UNSET else 0},
         }
         login = {
             **about,
             **sso,
             **self._visit(ip),
-            **APP,
+            **app,
             "details": details,
             "identity_user_id": str(identity.user_id),
         }
         self._book.write("s", "Successful login", login)
+
+    def code_exchanged(
+        self, user: User, identity: Identity, ip: str, app: Fields = APP, audience: str = MUSIC_API,
+        scope: str = "openid profile email",
+    ) -> None:  # fmt: skip
+        """`seacft`: the application's server exchanges the code of a login."""
+        details = {"code": f"*************{self._rng.getrandbits(12):03x}", "accessedSecrets": []}
         exchange = {
-            **about,
-            **APP,
+            **self._about(user, identity),
+            **app,
             "ip": ip,
             "user_agent": "Other 0.0.0 / Other 0.0.0",
             "hostname": self._hostname,
-            "audience": "https://api.music.example/",
-            "scope": "openid profile email",
-            "details": {"code": "*************" + session[:3], "accessedSecrets": []},
+            "audience": audience,
+            "scope": scope,
+            "details": details,
         }
         self._book.write("seacft", "Authorization Code for Access Token", exchange)
 
-    def login_refused(self, user: User, identity: Identity, ip: str) -> None:
-        """`f`: somebody with the right password, whom an admin has blocked."""
-        details = {"error": {"message": "user is blocked"}, "stats": {"loginsCount": user.logins_count or 0}}
-        self._book.write(
-            "f", "user is blocked", {**self._about(user, identity), **self._visit(ip), **APP, "details": details}
-        )
+    def token_refused(self, code: str, why: str, client_id: str) -> None:
+        """`feacft`, `fertft`: a code or a refresh token that is good for nothing."""
+        self._book.write(code, why, {"client_id": client_id, "hostname": self._hostname, "details": {}})
+
+    def login_refused(
+        self, user: User, identity: Identity, ip: str, app: Fields = APP, why: str = "user is blocked"
+    ) -> None:
+        """`f`: somebody with the right password, whom an admin has blocked or an Action denied."""
+        details = {"error": {"message": why}, "stats": {"loginsCount": user.logins_count or 0}}
+        self._book.write("f", why, {**self._about(user, identity), **self._visit(ip), **app, "details": details})
 
     def wrong_password(self, user_name: str, user: User | None, ip: str) -> None:
         """`fp` names the user, `fu` (no such user) whatever was typed."""
@@ -144,9 +165,9 @@ class Journal:
         fields = {**self._about(user, user.primary), **self._visit(ip), **actor, "details": {"body": body}}
         self._book.write("ss", "", fields)
 
-    def profile_act(self, code: str, description: str, user: User, details: Fields) -> None:
-        """`sce`, `scu`, `scp`, `scpn`, `sv` and their like: the user did it, `details` say what."""
-        fields = {**self._about(user, user.primary), **self._visit(self.any_ip()), **APP, "details": details}
+    def profile_act(self, code: str, description: str, user: User, details: Fields, app: Fields = APP) -> None:
+        """`sce`, `scu`, `scp`, `scpn`, `sv`, `ssa`, `slo` and their like: the user did it, `details` say what."""
+        fields = {**self._about(user, user.primary), **self._visit(self.any_ip()), **app, "details": details}
         self._book.write(code, description, fields)
 
     def deleted(self, user: User) -> None:
@@ -310,7 +331,8 @@ def scrub(body: Any) -> Any:
         body = msgspec.to_builtins(body)
     if isinstance(body, dict):
         return {
-            k: "*****" if k in {"password", "httpAuthorization", "link_with"} else scrub(v) for k, v in body.items()
+            k: "*****" if k in {"password", "httpAuthorization", "link_with", "secrets"} else scrub(v)
+            for k, v in body.items()
         }
     return body
 

@@ -1,17 +1,14 @@
-"""Machine clients and their access tokens."""
+"""Tokens for machines, and the tokens that the Management API takes."""
 
 from __future__ import annotations
 
-import hmac
-import random
-import string
-from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
+from simulator.applications import Applications, Client
 from simulator.clock import Clock
-from simulator.errors import ApiError
+from simulator.errors import ApiError, OAuthError
 from simulator.signing_keys import SigningKeys
 
 DEFAULT_SCOPES = (
@@ -22,77 +19,43 @@ DEFAULT_SCOPES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Client:
-    """A machine-to-machine application and the scopes of its grant for the Management API."""
-
-    client_id: str
-    client_secret: str
-    scopes: tuple[str, ...]
-    name: str = "Machine client"
-    token_seconds: int = 86_400
-
-
-class OAuthError(Exception):
-    """A refusal of the token endpoint: OAuth's body, not the Management API's."""
-
-    def __init__(self, status: int, error: str, description: str) -> None:
-        super().__init__(description)
-        self.status = status
-        self.body = {"error": error, "error_description": description}
-
-
 class Authority:
     """Issues and verifies the tenant's access tokens (RS256)."""
 
-    def __init__(self, clock: Clock, rng: random.Random, keys: SigningKeys) -> None:
+    def __init__(self, clock: Clock, applications: Applications, keys: SigningKeys) -> None:
         self.issuer = ""
         self.audience = ""
         self._clock = clock
         self._keys = keys
-        self._rng = rng
-        self._clients: dict[str, Client] = {}
+        self._applications = applications
         self._verified: dict[str, dict[str, Any]] = {}
 
     def serve_at(self, domain: str) -> None:
         self.issuer = f"https://{domain}/"
         self.audience = f"https://{domain}/api/v2/"
 
-    def new_client(self, scopes: tuple[str, ...], name: str = "Machine client", token_seconds: int = 86_400) -> Client:
-        client = Client(self._text(32), self._text(64), scopes, name, token_seconds)
-        self._clients[client.client_id] = client
-        return client
-
-    def grant(self, asked: dict[str, Any]) -> tuple[dict[str, Any], Client]:
-        """Answer a client-credentials request. OAuthError as Auth0 refuses."""
-        if asked.get("grant_type") != "client_credentials":
-            raise OAuthError(
-                403, "unauthorized_client", f"Grant type '{asked.get('grant_type')}' not allowed for the client."
-            )
-        client = self._clients.get(str(asked.get("client_id")))
-        secret = str(asked.get("client_secret"))
-        if client is None or not hmac.compare_digest(client.client_secret.encode(), secret.encode()):
-            raise OAuthError(401, "access_denied", "Unauthorized")
-        if asked.get("audience") != self.audience:
-            raise OAuthError(403, "access_denied", f"Service not found: {asked.get('audience')}")
+    def grant(self, client: Client, audience: object) -> dict[str, Any]:
+        """Answer a client-credentials request of a client that proved itself. OAuthError as Auth0 refuses."""
+        if audience != self.audience and self._applications.api(str(audience)) is None:
+            raise OAuthError(403, "access_denied", f"Service not found: {audience}")
         now = int(self._clock())
+        scope = " ".join(client.scopes) if audience == self.audience else ""
         claims = {
             "iss": self.issuer,
             "sub": f"{client.client_id}@clients",
-            "aud": self.audience,
+            "aud": audience,
             "iat": now,
             "exp": now + client.token_seconds,
-            "scope": " ".join(client.scopes),
+            **({"scope": scope} if audience == self.audience else {}),
             "gty": "client-credentials",
             "azp": client.client_id,
         }
-        answer = {
+        return {
             "access_token": self._keys.sign(claims),
-            "scope": claims["scope"],
+            "scope": scope,
             "expires_in": client.token_seconds,
             "token_type": "Bearer",
         }
-        return answer, client
 
     def verify(self, authorization: str | None) -> dict[str, Any]:
         """Read the claims of a Management API call's token. ApiError 401 or 400 as Auth0 words them."""
@@ -129,9 +92,6 @@ class Authority:
             self._verified.clear()
         self._verified[token] = claims
         return claims
-
-    def _text(self, length: int) -> str:
-        return "".join(self._rng.choices(string.ascii_letters + string.digits, k=length))
 
 
 def _unauthorized(message: str) -> ApiError:

@@ -56,13 +56,21 @@ class People:
             "noise": self.noise,
         }
 
-    def sign_up(self, rng: random.Random, connection_name: str | None = None, *, log_in: bool = True) -> User:
-        """Make a new person. Social and enterprise users have no `ss`: their first login makes them.
+    def sign_up(
+        self,
+        rng: random.Random,
+        connection_name: str | None = None,
+        *,
+        log_in: bool = True,
+        profile: Params | None = None,
+    ) -> User:
+        """Make a new person, with this `profile` or an invented one. Social and enterprise users have no `ss`: their first login makes them.
 
-        So whoever signs up without logging in does it at the database connection, unless another is named.
+        So whoever signs up without logging in, or with a profile of their own, does it at the database connection, unless another is named.
         """
-        connection = self._connection(rng, connection_name or (None if log_in else connections.DATABASE))
-        user = self._new_user(rng, connection)
+        at_any = log_in and not profile
+        connection = self._connection(rng, connection_name or (None if at_any else connections.DATABASE))
+        user = self._new_user(rng, connection, profile)
         if connection.strategy_type in {"database", "passwordless"}:
             self._journal.signed_up(user, self._journal.any_ip())
         return self.log_in(user.user_id) if log_in else user
@@ -91,6 +99,7 @@ class People:
             self._journal.login_refused(user, identity, address)
         else:
             self._journal.logged_in(user, identity, address)
+            self._journal.code_exchanged(user, identity, address)
         return user
 
     def login(self, user_id: str, params: Params, rng: random.Random) -> User:
@@ -263,8 +272,8 @@ class People:
         self._journal.signed_up(user, self._journal.any_ip(), by_admin=True)
         self._journal.api_call(ApiRequest("POST", "/api/v2/users", "/api/v2/users", body), 201, user, None)
 
-    def _new_user(self, rng: random.Random, connection: Connection) -> User:
-        fields = names.person(rng, connection, self._next_number())
+    def _new_user(self, rng: random.Random, connection: Connection, profile: Params | None = None) -> User:
+        fields = dict(profile) if profile else names.person(rng, connection, self._next_number())
         return self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields)
 
     def _connection(self, rng: random.Random, name: str | None) -> Connection:

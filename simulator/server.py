@@ -1,4 +1,4 @@
-"""Serves one tenant: its domain over TLS and its control plane over plain HTTP, in one event loop."""
+"""Serves one tenant in one event loop: its domain over TLS, its login pages and its control plane over plain HTTP."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simulator import certificates
 from simulator.authentication import AuthenticationApi
+from simulator.authorize import AuthorizePages
 from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
 from simulator.event_streams_api import EventStreamsApi
@@ -41,6 +42,7 @@ class Ports:
 
     domain: int = 0
     control: int = 0
+    browser: int = 0
 
 
 class AbortableProtocol(HttpToolsProtocol):
@@ -70,7 +72,17 @@ def domain_app(tenant: Tenant) -> ASGIApp:
     """Put together what answers on the tenant's domain."""
     parts = (UsersApi(tenant), LogsApi(tenant), LogStreamsApi(tenant), ConnectionsApi(tenant), EventStreamsApi(tenant))
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
-    return Starlette(routes=[Mount("/api/v2", ManagementApi(tenant, endpoints)), *AuthenticationApi(tenant).routes()])
+    management = Mount("/api/v2", ManagementApi(tenant, endpoints))
+    return Starlette(routes=[management, *_login_routes(tenant, tenant.authority.issuer)])
+
+
+def browser_app(tenant: Tenant, issuer: str) -> ASGIApp:
+    """Put together what answers on the second domain, that of browsers: the same logins, another issuer."""
+    return Starlette(routes=list(_login_routes(tenant, issuer)))
+
+
+def _login_routes(tenant: Tenant, issuer: str) -> list[Route]:
+    return [*AuthenticationApi(tenant, issuer).routes(), *AuthorizePages(tenant, issuer).routes()]
 
 
 async def serve(
@@ -84,24 +96,35 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or (`exit_with_parent`) the end of standard input. `announce` hears when it is ready."""
     ca_file, context = certificates.make(data)
-    domain_socket, control_socket = _listen(ports.domain), _listen(ports.control)
+    domain_socket, control_socket, browser_socket = (
+        _listen(ports.domain),
+        _listen(ports.control),
+        _listen(ports.browser),
+    )
     domain = f"127.0.0.1:{domain_socket.getsockname()[1]}"
+    browser_issuer = f"http://127.0.0.1:{browser_socket.getsockname()[1]}/"
     tenant.authority.serve_at(domain)
     domain_server = _Server(_config(domain_app(tenant), log_level, context))
     control_server = _Server(_config(Control(tenant).app(), log_level, None))
-    servers = (domain_server, control_server)
+    browser_server = _Server(_config(browser_app(tenant, browser_issuer), log_level, None))
+    servers = (domain_server, control_server, browser_server)
     _stop_on_signals(servers, exit_with_parent=exit_with_parent)
     announce(  # the sockets listen already: who connects now waits until the servers accept
         {
             "domain": domain,
             "control_url": f"http://127.0.0.1:{control_socket.getsockname()[1]}",
+            "browser_issuer": browser_issuer,
             "ca_file": str(ca_file),
             "client_id": tenant.default_client.client_id,
             "client_secret": tenant.default_client.client_secret,
             "tenant": tenant.name,
         }
     )
-    await asyncio.gather(domain_server.serve(sockets=[domain_socket]), control_server.serve(sockets=[control_socket]))
+    await asyncio.gather(
+        domain_server.serve(sockets=[domain_socket]),
+        control_server.serve(sockets=[control_socket]),
+        browser_server.serve(sockets=[browser_socket]),
+    )
     await tenant.streams.close()
     await tenant.event_streams.close()
 

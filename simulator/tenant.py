@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from simulator.applications import Applications
 from simulator.clock import Clock
 from simulator.connections import Connections
 from simulator.directory import Directory
@@ -14,6 +15,7 @@ from simulator.events import Events
 from simulator.faults import Faults
 from simulator.journal import Journal
 from simulator.log_streams import LogStreams
+from simulator.logins import Logins
 from simulator.logs import LogBook, LogRecord
 from simulator.oauth import DEFAULT_SCOPES, Authority
 from simulator.rate_limits import Grant, RateLimits
@@ -68,8 +70,10 @@ class Tenant:
         )
         self.journal = Journal(self.logs, clock, random.Random(f"journal {seed}"), f"{name}.example.com")
         self.keys = SigningKeys()
-        self.authority = Authority(clock, random.Random(f"clients {seed}"), self.keys)
-        self.default_client = self.authority.new_client(DEFAULT_SCOPES, "Default machine client")
+        self.logins = Logins(clock)
+        self.applications = Applications(random.Random(f"clients {seed}"))
+        self.authority = Authority(clock, self.applications, self.keys)
+        self.default_client = self.applications.new_client(DEFAULT_SCOPES, "Default machine client")
         self._limit_logged: dict[bool, float] = {}
 
     def note_grant(self, grant: Grant) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -128,6 +129,10 @@ class Users:
     def sample(self, rng: random.Random, count: int) -> list[str]:
         """Ids of up to `count` different users."""
         return rng.sample(self._ids, min(count, len(self._ids)))
+
+    def newest(self, count: int) -> list[User]:
+        """Those who were added last, the newest first."""
+        return list(islice(reversed(self._by_id.values()), count))
 
     def after(self, cursor: str, limit: int) -> list[User]:
         """Up to `limit` users in the order of their ids, from the first one behind `cursor`."""

@@ -17,7 +17,8 @@ Start = Callable[..., Simulator]
 def test_it_says_where_it_is_in_one_line_of_json(start: Start) -> None:
     simulator = start("--tenant", "acme")
     assert simulator.ready["tenant"] == "acme"
-    assert set(simulator.ready) == {"domain", "control_url", "ca_file", "client_id", "client_secret", "tenant"}
+    named = {"domain", "browser_issuer", "control_url", "ca_file", "client_id", "client_secret", "tenant"}
+    assert set(simulator.ready) == named
     assert Path(simulator.ready["ca_file"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
