@@ -21,15 +21,18 @@ class CloudEvent(Struct, gc=False):
     time: Any = None
     a0purpose: Any = None
     data: Any = None
+    # Ours, and always set after decoding, whatever a body holds under these names.
+    position: int = msgspec.field(default=0, name="(position)")  # in the delivery, from 0; bad ones count
+    raw: bytes = msgspec.field(default=b"", name="(raw)")  # its bytes as they came
 
     def __repr__(self) -> str:
         return "<cloud event>"  # the rest is personal
 
 
-class Events(NamedTuple):
-    """A decoded delivery: (position, event, its bytes) in order, and what could not be decoded."""
+class Decoded(NamedTuple):
+    """A decoded delivery: the events in order, and what is none."""
 
-    events: list[tuple[int, CloudEvent, bytes]]
+    events: list[CloudEvent]
     bad: list[BadRecord]
 
     def __repr__(self) -> str:
@@ -39,15 +42,16 @@ class Events(NamedTuple):
 _EVENT = msgspec.json.Decoder(CloudEvent)
 
 
-def decode_events(body: bytes) -> Events:
+def decode_events(body: bytes) -> Decoded:
     """Decode the (decompressed) body of a delivery; never raises. An empty one holds no events."""
     body = body.removeprefix(b"\xef\xbb\xbf")
-    found = Events([], [])
+    found = Decoded([], [])
     for position, (start, end) in enumerate(pieces(body)):
         raw = body[start:end]
         event = _decode(raw)
         if isinstance(event, CloudEvent):
-            found.events.append((position, event, raw))
+            event.position, event.raw = position, raw
+            found.events.append(event)
         else:
             found.bad.append(BadRecord(position, event, raw))
     return found

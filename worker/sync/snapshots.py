@@ -1,19 +1,20 @@
-"""Applies the deliveries of an event stream: snapshots to the rows they improve, deletions and doubts as news (P2, P6, P7, P11, P12)."""
+"""What events say: snapshots applied to the rows they improve, deletions and doubts as news (P2, P6, P7, P11, P12)."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from worker.auth0.cloud_events import Events
-from worker.auth0.wire import BadRecord
+from worker.auth0.cloud_events import CloudEvent, Decoded, decode_events
 from worker.domain.cloud_events import hear
 from worker.domain.snapshots import on_event
 from worker.domain.users import Profile, Tolerances, Verdict, Write
 from worker.store import users
+from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
+from worker.sync.drain import HORIZON, Bad, Delivery, Finish
 
 
 @dataclass(slots=True)
@@ -23,45 +24,75 @@ class Told:
     snapshots: dict[str, list[Profile]] = field(default_factory=dict)
     news: dict[str, UserNews] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
-    parked: list[tuple[int, BadRecord]] = field(default_factory=list)
+    bad: list[tuple[int, Bad]] = field(default_factory=list)
 
-    def learn(self, inbox_id: int, delivery: Events, latest: datetime) -> None:
-        """Merge all that a delivery says; nothing depends on the order. No date after `latest` is believed."""
-        self.parked += [(inbox_id, one) for one in delivery.bad]
-        for position, event, raw in delivery.events:
-            heard = hear(event.type, event.time, event.a0purpose, event.data, latest)
-            self.counted[heard.counted] += 1
-            if heard.snapshot is not None:
-                self.snapshots.setdefault(heard.snapshot["user_id"], []).append(heard.snapshot)
-            elif heard.news is not None:
-                held = self.news.setdefault(heard.news.user_id, UserNews(heard.news.user_id))
-                held.hear(heard.news)
-            elif heard.bad is not None:
-                self.parked.append((inbox_id, BadRecord(position, heard.bad, raw)))
+    def learn(self, inbox_id: int, event: CloudEvent, latest: datetime) -> None:
+        """Merge what one event says; nothing depends on the order. No date after `latest` is believed."""
+        heard = hear(event.type, event.time, event.a0purpose, event.data, latest)
+        self.counted[heard.counted] += 1
+        if heard.snapshot is not None:
+            self.snapshots.setdefault(heard.snapshot["user_id"], []).append(heard.snapshot)
+        elif heard.news is not None:
+            self.news.setdefault(heard.news.user_id, UserNews(heard.news.user_id)).hear(heard.news)
+        elif heard.bad is not None:
+            self.bad.append((inbox_id, (event.position, heard.bad, event.raw)))
 
 
-def write(engine: Engine, told: Told, tolerances: Tolerances, finish: Callable[[Connection], None]) -> int:
-    """Write what a batch says; return how many profiles changed. `finish` is called in the transaction that ends the batch.
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """The source "events": what Auth0's event streams delivered, and what was pulled of the same events."""
 
-    News goes first, and so do the ids that a snapshot gains or loses (P7), each in a transaction of its own: a crash in
-    between costs a read, no snapshot wins over a deletion of its own batch, and no lock is taken out of order.
-    """
-    if told.news:
-        with engine.begin() as connection:
-            users.mark(connection, told.news.values())
+    tolerances: Tolerances
+    name: str = "events"
+    rings: str = "refresh"
+
+    def decode(self, content: bytes) -> Decoded:
+        """Return the events of a delivery and the bad ones."""
+        return decode_events(content)
+
+    def origin(self, record: CloudEvent) -> tuple[int, bytes]:
+        """Return an event's place in its delivery, and its bytes as they came."""
+        return record.position, record.raw
+
+    def write(
+        self, engine: Engine, deliveries: Sequence[Delivery[CloudEvent]], now: datetime, finish: Finish
+    ) -> Mapping[str, int]:
+        """Write profiles and marks.
+
+        News goes first, and so do the ids that a snapshot gains or loses (P7), each in a transaction of its own: a crash
+        in between costs a read, no snapshot wins over a deletion of its own batch, and no lock is taken out of order.
+        """
+        told = Told()
+        for delivery in deliveries:
+            for event in delivery.records:
+                told.learn(delivery.claimed.id, event, now + HORIZON)
+        if told.news:
+            with engine.begin() as connection:
+                without_waiting(connection)
+                users.mark(connection, told.news.values())
+        written = _improve(
+            engine, told.snapshots, self.tolerances, lambda connection: finish(connection, told.counted, told.bad)
+        )
+        return {"events": told.counted.total(), "users": len(told.snapshots), "written": written, "bad": len(told.bad)}
+
+
+def _improve(
+    engine: Engine, told: Mapping[str, Sequence[Profile]], tolerances: Tolerances, finish: Callable[[Connection], None]
+) -> int:
     marked: frozenset[str] = frozenset()
     while True:
         with engine.begin() as connection:
-            held = users.create_and_lock(connection, sorted(told.snapshots, key=str.encode))
+            without_waiting(connection)
+            held = users.create_and_lock(connection, sorted(told, key=str.encode))
             verdicts = {
                 user_id: on_event(held[user_id].row, held[user_id].mark, snapshots, tolerances)
-                for user_id, snapshots in told.snapshots.items()
+                for user_id, snapshots in told.items()
             }
             others = frozenset[str]().union(*(verdict.ask_others for verdict, _ in verdicts.values())) - marked
             if not others:
-                changed = _carry_out(connection, held, verdicts)
+                written = _carry_out(connection, held, verdicts)
                 finish(connection)
-                return changed
+                return written
         gone = frozenset[str]().union(*(verdict.expected_gone for verdict, _ in verdicts.values()))
         with engine.begin() as connection:
             users.mark(connection, [UserNews(one, strong=True, deletion_announced=one in gone) for one in others])
@@ -77,12 +108,10 @@ def _carry_out(
     users.write_snapshots(connection, better)
     asking = [user_id for user_id, (verdict, _) in verdicts.items() if verdict.ask]
     users.mark(connection, [UserNews(user_id, strong=True) for user_id in asking])
-    users.clear(
-        connection,
-        {
-            user_id: mark.number
-            for user_id, (verdict, _) in verdicts.items()
-            if verdict.clear and (mark := held[user_id].mark) is not None
-        },
-    )
+    served = {
+        user_id: mark.number
+        for user_id, (verdict, _) in verdicts.items()
+        if verdict.clear and (mark := held[user_id].mark) is not None
+    }
+    users.clear(connection, served)
     return len(better)

@@ -1,17 +1,17 @@
 """Any order, any repetition, any batching of the same history ends in the tenant's own state, on a real database.
 
 A model tenant lives: people log in, change, are deleted, come back, are linked and unlinked, several acts in one
-millisecond. Its log records are dated seconds off and arrive in any order, some twice, in any batches. Reads begin and
-end whenever they like: strong ones answer with the state of some moment in between, searches with one up to a minute
+millisecond. Its log records are dated seconds off; they and its events arrive in any order, some twice, in any batches,
+or only one of the two feeds is connected at all. Reads begin and end whenever they like: strong ones answer with the state of some moment in between, searches with one up to a minute
 old; leases run out, holders come back late. In the end everything is delivered and the loops run dry.
 """
 
 import copy
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -20,117 +20,18 @@ import zstandard
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from sqlalchemy import Engine, create_engine, text
 
+from tests.worker.sync.model import Tenant
 from worker.domain.users import Tolerances, canonical, on_search, on_strong
 from worker.store import users
 from worker.store.users import Claim
 from worker.sync.answers import apply
 from worker.sync.drain import drain
 from worker.sync.learn import LogRecords
+from worker.sync.snapshots import EventStream
 
 SKEW, SETTLE, LEASE = 5.0, 60.0, 30.0
 TOLERANCES = Tolerances(timedelta(seconds=SKEW), timedelta(seconds=SETTLE))
-EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 PEOPLE = ("auth0|ada", "auth0|bob", "sms|1")
-
-State = dict[str, dict[str, Any]]
-
-
-def iso(seconds: float) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass
-class Tenant:
-    """Auth0, as far as users go. Time is in seconds; `states` is what was true since when."""
-
-    now: float = 0.0
-    users: State = field(default_factory=dict)
-    states: list[tuple[float, State]] = field(default_factory=lambda: [(0.0, {})])
-    records: list[dict[str, Any]] = field(default_factory=list)
-    changes: int = 0
-
-    def act(self, act: str, user_id: str, other: str, skew: float, variant: int) -> None:
-        user = self.users.get(user_id)
-        self.changes += 1
-        if act == "sign_up" and user is None and not self._linked(user_id):
-            self._create(user_id)
-            self._log("ss" if user_id.startswith("auth0") else "s", skew, user_id=user_id)
-        elif act == "log_in" and user:
-            user |= {"last_login": iso(self.now), "logins_count": user["logins_count"] + 1, "updated_at": iso(self.now)}
-            self._log("s" if variant else "sepft", skew, user_id=user_id)
-        elif act == "change" and user:
-            user |= {"nickname": f"{user_id} {self.changes}", "updated_at": iso(self.now)}
-            if variant:
-                user["user_metadata"] = {"changed": self.changes}
-            else:
-                user.pop("user_metadata", None)
-            self._api("PATCH", user_id, skew)
-        elif act == "delete" and user:
-            del self.users[user_id]
-            if variant:
-                self._log("sdu", skew, user_id=user_id)
-            else:
-                self._api("DELETE", user_id, skew)
-        elif (
-            act == "link"
-            and user
-            and other in self.users
-            and other != user_id
-            and len(self.users[other]["identities"]) == 1
-        ):
-            provider, _, key = other.partition("|")
-            del self.users[other]
-            user["identities"] = [
-                *user["identities"],
-                {"provider": provider, "user_id": key, "connection": "c", "isSocial": True},
-            ]
-            user["updated_at"] = iso(self.now)
-            self._api("POST", user_id, skew, "/identities", {"provider": provider, "user_id": key})
-        elif act == "unlink" and user and len(user["identities"]) > 1:
-            gone = user["identities"][-1]
-            user["identities"] = user["identities"][:-1]
-            user["updated_at"] = iso(self.now)
-            self._create(f"{gone['provider']}|{gone['user_id']}")
-            self._api("DELETE", user_id, skew, f"/identities/{gone['provider']}/{gone['user_id']}")
-        self.users = copy.deepcopy(self.users)
-        self.states.append((self.now, copy.deepcopy(self.users)))
-
-    def at(self, moment: float) -> State:
-        """Return what was true at a moment: of a tie, the last."""
-        return [state for since, state in self.states if since <= moment][-1]
-
-    def _create(self, user_id: str) -> None:
-        provider, _, key = user_id.partition("|")
-        self.users[user_id] = {
-            "user_id": user_id,
-            "created_at": iso(self.now),
-            "updated_at": iso(self.now),
-            "logins_count": 0,
-            "identities": [{"provider": provider, "user_id": key, "connection": "c", "isSocial": False}],
-        }
-
-    def _linked(self, user_id: str) -> bool:
-        return any(
-            f"{one['provider']}|{one['user_id']}" == user_id
-            for user in self.users.values()
-            for one in user["identities"][1:]
-        )
-
-    def _log(self, code: str, skew: float, **data: Any) -> None:
-        self.records.append(
-            {"log_id": str(len(self.records)), "data": {"type": code, "date": iso(self.now + skew), **data}}
-        )
-
-    def _api(self, method: str, user_id: str, skew: float, rest: str = "", body: Any = None) -> None:
-        path = "/api/v2/users/" + user_id.replace("|", "%7C") + rest
-        self._log(
-            "sapi",
-            skew,
-            details={
-                "request": {"method": method.lower(), "path": path, "body": body},
-                "response": {"statusCode": 200},
-            },
-        )
 
 
 @dataclass
@@ -145,10 +46,12 @@ class Reading:
 class World:
     """The tenant, the post on its way, the copy and its readers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, feeds: str = "logs") -> None:
         self.engine = engine
         self.tenant = Tenant()
+        self.feeds = feeds
         self.delivered = 0
+        self.told = 0
         self.reading: list[Reading] = []
 
     def pass_time(self, seconds: float) -> None:
@@ -170,17 +73,27 @@ class World:
             )
 
     def deliver(self, records: list[dict[str, Any]]) -> None:
-        if not records:
-            return
-        body = json.dumps(records).encode()
-        with self.engine.begin() as connection:
-            connection.execute(
-                text("INSERT INTO inbox (source, size, body) VALUES ('logs', :size, :body)"),
-                {"size": len(body), "body": zstandard.compress(body)},
-            )
+        """Put log records into the inbox, in one delivery."""
+        if records and "logs" in self.feeds:
+            self._put("logs", records)
+
+    def tell(self, events: list[dict[str, Any]]) -> None:
+        """Put events into the inbox, each in a delivery of its own."""
+        for event in events:
+            if "events" in self.feeds:
+                self._put("events", event)
 
     def drain(self) -> None:
-        drain(self.engine, LogRecords(), go_on=lambda: True)
+        for source in (LogRecords(), EventStream(TOLERANCES)):
+            drain(self.engine, source, go_on=lambda: True)
+
+    def _put(self, source: str, content: object) -> None:
+        body = json.dumps(content).encode()
+        with self.engine.begin() as connection:
+            connection.execute(
+                text("INSERT INTO inbox (source, size, body) VALUES (:source, :size, :body)"),
+                {"source": source, "size": len(body), "body": zstandard.compress(body)},
+            )
 
     def begin_read(self, *, strong: bool, lease: float = LEASE) -> None:
         with self.engine.begin() as connection:
@@ -206,6 +119,7 @@ class World:
     def run_dry(self, backs: list[float]) -> None:
         """Deliver what is left, then read until no mark is left."""
         self.deliver(self.tenant.records[self.delivered :])
+        self.tell(self.tenant.events[self.told :])
         self.drain()
         for round_ in range(60):
             self.pass_time(SETTLE + 1)
@@ -243,6 +157,8 @@ ACTS = st.tuples(
 )
 ACT = st.tuples(st.just("act"), ACTS)
 NEWS = st.tuples(st.just("deliver"), st.integers(1, 3))
+EVENT = st.tuples(st.just("deliver events"), st.integers(1, 3))
+FEEDS = st.sampled_from(["logs", "logs and events", "events"])
 # A lease of no time: it has run out before its holder comes back.
 BEGIN = st.tuples(st.just("begin"), st.tuples(st.booleans(), st.sampled_from([0.0, 0.0, LEASE])))
 END = st.tuples(st.just("end"), st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])))
@@ -266,11 +182,14 @@ STEPS = st.lists(
         RACE,
         ACT,
         NEWS,
+        EVENT,
         BEGIN,
         END,
         st.tuples(st.just("time"), st.sampled_from([0.001, 1.0, 7.0, 31.0, 61.0])),
         st.tuples(st.just("repeat"), st.tuples(st.integers(0, 20), st.integers(1, 3))),
         st.tuples(st.just("swap"), st.tuples(st.integers(0, 4), st.integers(0, 4))),
+        st.tuples(st.just("repeat events"), st.tuples(st.integers(0, 20), st.integers(1, 3))),
+        st.tuples(st.just("swap events"), st.tuples(st.integers(0, 4), st.integers(0, 4))),
     ),
     min_size=8,
     max_size=30,
@@ -290,11 +209,13 @@ def engine(module_database_url: str) -> Iterator[Engine]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )
-@given(steps=STEPS, backs=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=4))
-def test_any_schedule_ends_in_the_tenants_own_state(engine: Engine, steps: list[Any], backs: list[float]) -> None:
+@given(feeds=FEEDS, steps=STEPS, backs=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=4))
+def test_any_schedule_ends_in_the_tenants_own_state(
+    engine: Engine, feeds: str, steps: list[Any], backs: list[float]
+) -> None:
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
-    world = World(engine)
+    world = World(engine, feeds)
     for person in PEOPLE:
         world.tenant.act("sign_up", person, person, 0.0, 0)
     for step, how in steps:
@@ -307,29 +228,41 @@ def test_any_schedule_ends_in_the_tenants_own_state(engine: Engine, steps: list[
 
 
 def play(world: World, step: str, how: Any) -> None:
-    records, undelivered = world.tenant.records, world.delivered
+    """Play one step."""
+    tenant = world.tenant
     if step == "act":
-        world.tenant.act(*how)
+        tenant.act(*how)
     elif step == "time":
         world.pass_time(how)
-    elif step == "deliver":
-        world.deliver(records[undelivered : undelivered + how])
-        world.delivered = min(len(records), undelivered + how)
-        world.drain()
-    elif step == "repeat":
-        start, number = how
-        world.deliver(records[start:undelivered][:number])
-        world.drain()
-    elif step == "swap":
-        one, other = (undelivered + place for place in how)
-        if max(one, other) < len(records):
-            records[one], records[other] = records[other], records[one]
     elif step == "race":
         race(world, *how)
     elif step == "begin":
         world.begin_read(strong=how[0], lease=how[1])
-    else:
+    elif step == "end":
         world.end_read(*how)
+    elif step in ("deliver", "repeat", "swap"):
+        world.delivered = post(world.deliver, tenant.records, world.delivered, step, how)
+        world.drain()
+    else:
+        world.told = post(world.tell, tenant.events, world.told, step.removesuffix(" events"), how)
+        world.drain()
+
+
+def post(
+    send: Callable[[list[dict[str, Any]]], None], letters: list[dict[str, Any]], sent: int, step: str, how: Any
+) -> int:
+    """Deliver the next letters, repeat old ones, or swap two that wait; return how many have been sent by now."""
+    if step == "deliver":
+        send(letters[sent : sent + how])
+        return min(len(letters), sent + int(how))
+    if step == "repeat":
+        start, number = how
+        send(letters[start:sent][:number])
+    else:
+        one, other = sent + how[0], sent + how[1]
+        if max(one, other) < len(letters):
+            letters[one], letters[other] = letters[other], letters[one]
+    return sent
 
 
 def race(
@@ -349,6 +282,7 @@ def race(
     world.tenant.act(*act)
     if delivered:
         play(world, "deliver", 99)
+        play(world, "deliver events", 99)
     world.pass_time(seconds)
     world.begin_read(strong=other_strong, lease=0.0)
     for _ in range(4):
