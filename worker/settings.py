@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import re
 from datetime import timedelta
 from functools import lru_cache
@@ -18,6 +19,9 @@ Plan = Literal["free", "essentials", "professional", "enterprise", "enterprise-n
 
 # RFC 7518 §3.2: a key for HS256 is at least as long as the hash.
 SHORTEST_SECRET = 32
+
+# An empty variable means the default, but for these, which it turns off.
+_OFF_WHEN_EMPTY = ("role_tiers", "default_display_name")
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -89,6 +93,19 @@ def _limits(value: object) -> object:
     return limits
 
 
+def _tiers(value: object) -> object:
+    """Read "playlist_editor=100, curator=1000" (role=plays) into {role: plays}."""
+    if not isinstance(value, str):
+        return value
+    tiers: dict[str, int] = {}
+    for part in filter(None, (piece.strip() for piece in value.split(","))):
+        match = re.fullmatch(r"([^\s,=]{1,100})\s*=\s*([1-9]\d{0,17})", part)
+        if not match:
+            raise ValueError('must look like "playlist_editor=100,curator=1000" (role=plays that earn it)')
+        tiers[match[1]] = int(match[2])
+    return tiers
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 
 
@@ -118,6 +135,13 @@ class Settings(BaseSettings):
     auth0_hs256_secret: SecretStr = SecretStr("")
     cors_allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = Field(default_factory=list)
 
+    role_tiers: Annotated[dict[str, int], NoDecode, BeforeValidator(_tiers)] = Field(
+        default_factory=lambda: {"playlist_editor": 100}
+    )
+    default_display_name: Annotated[str, Field(max_length=100)] = "user"
+
+    plays_per_listener_per_day: int = Field(default=10, ge=0)
+
     log_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     inbox_retention: Duration = timedelta(days=7)
@@ -145,8 +169,9 @@ class Settings(BaseSettings):
     @classmethod
     def from_environment(cls) -> Self:
         """Read the environment; raises WrongSetting naming every wrong variable, without its value."""
+        off = {name: "" for name in _OFF_WHEN_EMPTY if os.environ.get(name.upper()) == ""}
         try:
-            return cls()  # type: ignore[call-arg]  # the environment fills it
+            return cls(**off)  # type: ignore[arg-type]  # the environment fills it
         except ValidationError as error:
             raise WrongSetting(
                 "; ".join(_sentence(problem["loc"], problem["msg"], problem["type"]) for problem in error.errors())

@@ -118,3 +118,8 @@ def test_no_secret_shows_in_the_settings_repr(environment: Any) -> None:
     )
     assert "sekret" not in repr(settings)
     assert "sekret" not in str(settings)
+
+
+def test_the_default_display_name_can_be_turned_off(environment: Any) -> None:
+    assert environment().default_display_name == "user"
+    assert environment(DEFAULT_DISPLAY_NAME="").default_display_name == ""

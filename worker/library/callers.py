@@ -1,0 +1,128 @@
+"""Who a token's subject is here: the person's live row, an alias resolved to its primary (P13), or why nobody."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from worker.domain import news
+from worker.errors import BadRecord
+from worker.library.database import Database
+from worker.library.loader import Loader
+
+
+class Standing(Enum):
+    """Whether a person may use the music app."""
+
+    LIVE = "live"
+    BLOCKED = "blocked"  # by an administrator, in Auth0
+    GONE = "gone"  # deleted in Auth0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A person.
+
+    `user_id` is the primary's: what is new is kept under it. `aliases` are the linked secondaries, whose own data is shown
+    with the primary's (P13). `roles` are what the local copy holds, whatever a token says.
+    """
+
+    user_id: str
+    aliases: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    standing: Standing = Standing.LIVE
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids whose data is this person's, the primary's first."""
+        return [self.user_id, *self.aliases]
+
+
+# Whose an id is: its own, or the live primary's that lists it among its identities. A live row that holds a snapshot is
+# never an alias. The view `aliases` says the same; from this side an index finds it.
+PRIMARY = """
+CASE WHEN EXISTS (
+  SELECT FROM users live WHERE live.user_id = {id} AND live.deleted_at IS NULL AND live.synced_at IS NOT NULL
+) THEN {id} ELSE coalesce(
+  (SELECT p.user_id FROM users p WHERE p.linked_ids @> ARRAY[{id}] AND p.deleted_at IS NULL ORDER BY p.user_id LIMIT 1), {id}
+) END
+"""
+# Of a live row's linked identities, those that are not live rows themselves.
+ALIASES = """
+CASE WHEN u.linked_ids IS NOT NULL THEN ARRAY(
+  SELECT id FROM unnest(u.linked_ids) AS linked_id (id)
+  WHERE NOT EXISTS (SELECT FROM users live WHERE live.user_id = id AND live.deleted_at IS NULL AND live.synced_at IS NOT NULL)
+) END
+"""
+_CALLERS = f"""
+SELECT asked.sub, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}
+FROM unnest(%(asked)b::text[]) AS asked (sub)
+LEFT JOIN users own ON own.user_id = asked.sub
+LEFT JOIN users u ON u.user_id = {PRIMARY.format(id="asked.sub")} AND u.deleted_at IS NULL
+"""  # noqa: S608 (constants)
+
+# As drain does for news of somebody unknown: nothing but the id is certain, a strong read says the rest.
+_INTRODUCE = """
+WITH made AS (INSERT INTO users (user_id) VALUES (%(id)b::text) ON CONFLICT DO NOTHING)
+INSERT INTO news AS held (user_id, strong) VALUES (%(id)b::text, true)
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(), strong = true, due_at = least(held.due_at, now())
+WHERE NOT held.strong
+"""
+# Who comes with a good token may have been made anew, with the login's record lost on its way. Asked once a minute at
+# most, however often somebody who is gone knocks.
+_ASK_AGAIN = """
+INSERT INTO news (user_id, strong)
+SELECT user_id, true FROM users
+WHERE user_id = %(id)b::text AND deleted_at IS NOT NULL AND synced_at < now() - interval '1 min'
+ON CONFLICT DO NOTHING RETURNING user_id
+"""
+
+
+class Callers:
+    """Finds callers by the subject of their tokens; lookups made at the same moment are one query.
+
+    `ring` is called with "refresh" when somebody is to be read from the tenant.
+    """
+
+    def __init__(self, database: Database, ring: Callable[[str], None]) -> None:
+        self._database, self._ring = database, ring
+        self._load: Loader[str, Caller | None] = Loader(self._fetch)
+
+    async def find(self, subject: str) -> Caller:
+        """Return who `subject` is; somebody unknown becomes a row with a mark, and is live until Auth0 says otherwise.
+
+        Raises BadRecord for what is no user's id, DatabaseDown or Overloaded within 2 s, SchemaBehind.
+        """
+        found = await self._load(subject)
+        if found is None:
+            found = await self.introduce(subject)
+        elif found.standing is Standing.GONE:
+            await self.ask_again(subject)
+        return found
+
+    async def introduce(self, subject: str) -> Caller:
+        """Give somebody unknown a row and a mark (P5, P7); raises BadRecord for what is no user's id."""
+        try:
+            known = news.user_id(subject)
+        except news.Unreadable as error:
+            raise BadRecord(str(error)) from None
+        if known is None:
+            raise BadRecord("a token's subject is no user's id")
+        await self._database.write(_INTRODUCE, {"id": known})
+        self._ring("refresh")
+        return Caller(known)
+
+    async def ask_again(self, subject: str) -> None:
+        """Have somebody who is gone looked up in the tenant, unless that was done within the last minute."""
+        if await self._database.write(_ASK_AGAIN, {"id": subject}):
+            self._ring("refresh")
+
+    async def _fetch(self, subjects: Sequence[str]) -> dict[str, Caller | None]:
+        found: dict[str, Caller | None] = {}
+        for subject, own, user_id, blocked, roles, aliases in await self._database.read(_CALLERS, {"asked": subjects}):
+            if user_id is not None:
+                standing = Standing.BLOCKED if blocked else Standing.LIVE
+                found[subject] = Caller(user_id, tuple(aliases or ()), tuple(roles or ()), standing)
+            elif own is not None:
+                found[subject] = Caller(subject, standing=Standing.GONE)
+        return found
