@@ -18,6 +18,7 @@ from worker.queue import Doorbell, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
 from worker.store.session import make_engine
+from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.learn import LogRecords
 from worker.sync.refresh import Refresh
@@ -102,7 +103,7 @@ class Parts:
     @property
     def sources(self) -> tuple[Source[Any], ...]:
         """What drain finds in the inbox; what somebody waits for comes first."""
-        return (LogRecords(),)
+        return (Plays(self.settings.plays_per_listener_per_day), LogRecords())
 
     @property
     def tolerances(self) -> Tolerances:

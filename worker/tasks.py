@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from celery import Celery
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from worker.bootstrap import BEAT, SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
-from worker.store import inbox, notes
+from worker.store import inbox, notes, plays
+from worker.sync.count import clean_plays
 from worker.sync.drain import take_turns
 
 log = get_logger(__name__)
@@ -40,14 +43,12 @@ def refresh() -> None:
 
 
 def clean() -> None:
-    """Delete what has outlived its retention."""
-    go_on = _slice()
+    """Delete what has outlived its use, each kind for a slice at most."""
     with parts().engine.begin() as connection:
         notes.forget_quiet_processes(connection)
-    while go_on():
-        with parts().engine.begin() as connection:
-            if not inbox.clean(connection, parts().settings.inbox_retention):
-                break
+    _repeat(partial(inbox.clean, retention=parts().settings.inbox_retention))
+    _repeat(plays.clean_days)
+    clean_plays(parts().engine, go_on=_slice())
 
 
 def heartbeat() -> None:
@@ -55,6 +56,15 @@ def heartbeat() -> None:
     with parts().engine.begin() as connection:
         notes.seen(connection, BEAT)
         notes.seen(connection, this_worker())
+
+
+def _repeat(clean_some: Callable[[Connection], int]) -> None:
+    """Delete by bounded batches until nothing is left, or for a slice."""
+    go_on = _slice()
+    deleted = 1
+    while deleted and go_on():
+        with parts().engine.begin() as connection:
+            deleted = clean_some(connection)
 
 
 def _slice() -> Callable[[], bool]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import zstandard
 from sqlalchemy import Connection, text
@@ -29,7 +29,7 @@ FROM (
 ) AS claimed
 WHERE inbox.id = claimed.id
 RETURNING inbox.id, inbox.attempts, inbox.encoding, inbox.size, inbox.body,
-          extract(epoch FROM now() - inbox.received_at)::float8 AS age
+          inbox.received_at, extract(epoch FROM now() - inbox.received_at)::float8 AS age
 """)
 
 _DONE = text("""
@@ -64,6 +64,7 @@ class Claimed:
     encoding: str
     size: int
     body: bytes
+    received_at: datetime
     age: float
 
     def content(self) -> bytes:

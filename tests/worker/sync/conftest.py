@@ -3,7 +3,10 @@
 import psycopg
 import pytest
 
-_EMPTY = "TRUNCATE users, news, inbox, parked, counters, conditions, processes, tenant RESTART IDENTITY"
+_EMPTY = """
+TRUNCATE users, news, inbox, parked, counters, conditions, processes, tenant, connections,
+  user_data, songs, playlists, playlist_songs, plays, play_days, wishes, pushes, pushed, sessions RESTART IDENTITY
+"""
 
 
 @pytest.fixture

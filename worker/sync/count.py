@@ -1,0 +1,67 @@
+"""What plays add up to: each kept once, counted into its playlist, its owner marked for a push (P25)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from worker.domain import plays as rules
+from worker.queue import plays as wire
+from worker.store import plays, pushes
+from worker.store.session import without_waiting
+from worker.sync.drain import Bad, Delivery, Finish
+
+Line = tuple[int, wire.Play]
+
+
+@dataclass(frozen=True, slots=True)
+class Plays:
+    """The source "plays": `cap` of one listener's plays of one playlist count a day."""
+
+    cap: int
+    name: str = wire.SOURCE
+    rings: str = "refresh"
+
+    def decode(self, content: bytes) -> tuple[Sequence[Line], Sequence[Bad]]:
+        """Return the plays of a body, each with its line's number, and the lines that are none."""
+        return wire.decode(content)
+
+    def origin(self, record: Line) -> tuple[int, bytes]:
+        """Return a play's line number, and the line."""
+        position, play = record
+        return position, wire.encode(play)
+
+    def write(
+        self,
+        engine: Engine,
+        deliveries: Sequence[Delivery[Line]],
+        now: datetime,  # noqa: ARG002 a play counts for the day it arrived, not for today
+        finish: Finish,
+    ) -> Mapping[str, int]:
+        """Count, in one transaction; a play whose playlist is gone is counted as dropped."""
+        arrived = [
+            rules.Play(play.playlist_id, play.listener, play.play_id, play.owner, delivery.claimed.received_at)
+            for delivery in deliveries
+            for _, play in delivery.records
+        ]
+        batch = rules.once(arrived)
+        with engine.begin() as connection:
+            without_waiting(connection)
+            counted = plays.count(connection, batch, self.cap)
+            pushes.mark(connection, {play.owner for play in batch if play.playlist_id in counted.by_playlist})
+            total = sum(counted.by_playlist.values())
+            finish(connection, {"plays_counted": total, "plays_dropped": counted.dropped}, [])
+        return {"plays": len(arrived), "counted": total, "dropped": counted.dropped}
+
+
+def clean_plays(engine: Engine, *, go_on: Callable[[], bool]) -> None:
+    """Delete the plays of playlists that are gone, until none is left or `go_on` says stop."""
+    last: int | None = 0
+    while last is not None and go_on():
+        with engine.begin() as connection:
+            last, gone = plays.gone(connection, last)
+        deleted = bool(gone)
+        while deleted and go_on():
+            with engine.begin() as connection:
+                deleted = plays.clean(connection, gone) > 0
