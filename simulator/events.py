@@ -42,11 +42,25 @@ class Emission:
             raise ValueError(f"unlinks is one of {', '.join(UNLINKS)}")
 
 
+@dataclass
+class PullPace:
+    """How the Events API sends."""
+
+    heartbeat: float = 15.0
+    """Seconds between two heartbeats, each with an `offset-only` message."""
+    cycle: float = 300.0
+    """Seconds after which a connection is closed."""
+    connections: int | None = None
+    """Connections that may be open at once; the plan says it unless this does."""
+
+
 class Events:
     """Makes the tenant's events and keeps the last ones in their order."""
 
     def __init__(self, clock: Clock, rng: random.Random, tenant: str) -> None:
         self.emission = Emission()
+        self.pull = PullPace()
+        self.closing = False
         self.tenant = tenant
         self.on_event: list[Callable[[Event], None]] = []
         self.bells: set[asyncio.Event] = set()
@@ -57,6 +71,12 @@ class Events:
         self._number = 0
         self._silent = False
         self._unlinked: set[str] = set()
+
+    def close(self) -> None:
+        """Let all who wait for events go."""
+        self.closing = True
+        for bell in self.bells:
+            bell.set()
 
     def note(self, old: User | None, new: User | None) -> None:
         """Hear of a change: a user's profile before (None: there was none) and after (None: gone)."""

@@ -28,6 +28,7 @@ class FeedsControl:
             ("PUT", "/_sim/events", self.set_emission),
             ("POST", "/_sim/events", self.inject),
             ("POST", "/_sim/events/expire", self.expire),
+            ("PUT", "/_sim/events/pull", self.set_pull),
             ("GET", "/_sim/event-streams", self.streams),
             ("POST", "/_sim/event-streams/disable", self.disable),
             ("POST", "/_sim/event-streams/enable", self.enable),
@@ -53,6 +54,11 @@ class FeedsControl:
     async def expire(self, asked: dict[str, Any]) -> Any:
         """Forget all but the last `keep` events: offsets of the others are expired → `{kept}`."""
         return {"kept": self._tenant.events.expire(int(asked.get("keep", 0)))}
+
+    async def set_pull(self, asked: dict[str, Any]) -> Any:
+        """Set any of PullPace's fields."""
+        self._tenant.events.pull = with_changes(self._tenant.events.pull, asked)
+        return asdict(self._tenant.events.pull)
 
     async def streams(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
         return {"streams": [_shown(stream) for stream in self._streams]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,9 @@ class Call:
     query: dict[str, str]
     body: Any
     claims: dict[str, Any]
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    """The query with every repetition."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Answer:
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    response: Response | None = None
+    """A response of its own kind, in place of JSON."""
 
     def encoded(self) -> bytes:
         if self.body is None:
@@ -117,8 +122,8 @@ class ManagementApi:
         if not set(endpoint.scopes) & set(claims["scope"].split()):
             raise insufficient_scope(endpoint.scopes)
         body = await _body_of(request)
-        query = dict(parse_qsl(request.url.query, keep_blank_values=True))
-        call = Call(request.method, path, endpoint.template, params, query, body, claims)
+        pairs = parse_qsl(request.url.query, keep_blank_values=True)
+        call = Call(request.method, path, endpoint.template, params, dict(pairs), body, claims, pairs, request.headers)
         correlation = (request.headers.get("x-correlation-id") or "")[:64] or None
         try:
             answer = endpoint.handle(call)
@@ -126,7 +131,7 @@ class ManagementApi:
             self._log(call, Answer(error.body, error.status), correlation)
             raise
         self._log(call, answer, correlation)
-        return _json(answer.status, answer.encoded(), answer.headers)
+        return answer.response or _json(answer.status, answer.encoded(), answer.headers)
 
     def _find(self, method: str, path: str) -> tuple[Endpoint | None, dict[str, str]]:
         for endpoint, pattern in self._endpoints:

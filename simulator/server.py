@@ -27,6 +27,7 @@ from simulator.authorize import AuthorizePages
 from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
 from simulator.event_streams_api import EventStreamsApi
+from simulator.events_api import EventsApi
 from simulator.log_streams_api import LogStreamsApi
 from simulator.logs_api import LogsApi
 from simulator.management import ManagementApi
@@ -70,7 +71,14 @@ class _Server(uvicorn.Server):
 
 def domain_app(tenant: Tenant) -> ASGIApp:
     """Put together what answers on the tenant's domain."""
-    parts = (UsersApi(tenant), LogsApi(tenant), LogStreamsApi(tenant), ConnectionsApi(tenant), EventStreamsApi(tenant))
+    parts = (
+        UsersApi(tenant),
+        LogsApi(tenant),
+        LogStreamsApi(tenant),
+        ConnectionsApi(tenant),
+        EventStreamsApi(tenant),
+        EventsApi(tenant),
+    )
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
     management = Mount("/api/v2", ManagementApi(tenant, endpoints))
     return Starlette(routes=[management, *_login_routes(tenant, tenant.authority.issuer)])
@@ -108,7 +116,7 @@ async def serve(
     control_server = _Server(_config(Control(tenant).app(), log_level, None))
     browser_server = _Server(_config(browser_app(tenant, browser_issuer), log_level, None))
     servers = (domain_server, control_server, browser_server)
-    _stop_on_signals(servers, exit_with_parent=exit_with_parent)
+    _stop_on_signals(servers, tenant.events.close, exit_with_parent=exit_with_parent)
     announce(  # the sockets listen already: who connects now waits until the servers accept
         {
             "domain": domain,
@@ -147,8 +155,9 @@ def _config(app: ASGIApp, log_level: str, context: ssl.SSLContext | None) -> uvi
     return config
 
 
-def _stop_on_signals(servers: tuple[_Server, ...], *, exit_with_parent: bool) -> None:
+def _stop_on_signals(servers: tuple[_Server, ...], end_streams: Callable[[], None], *, exit_with_parent: bool) -> None:
     def stop() -> None:
+        end_streams()
         for server in servers:
             server.should_exit = True
 

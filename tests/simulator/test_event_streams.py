@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from auth0.management.core.api_error import ApiError
+from auth0.management.types import CreateEventStreamWebHookRequestContent
 
 from tests.simulator.feeds import USER_TYPES, destination, drained, events_of, push_to, stream_of, subscribed, told
 from tests.simulator.running import Receiver, Simulator, eventually
@@ -358,9 +359,8 @@ def test_a_fault_puts_events_out_of_order(tenant: Simulator, receiver: Receiver)
 def test_auth0s_own_client_manages_event_streams(tenant: Simulator, receiver: Receiver) -> None:
     tenant.control("PUT", "events", {"social_false": 1})
     client = tenant.management().event_streams
-    made = client.create(
-        request={"name": "by hand", "subscriptions": subscribed(*USER_TYPES), "destination": destination(receiver.url)}
-    )
+    wanted = {"name": "by hand", "subscriptions": subscribed(*USER_TYPES), "destination": destination(receiver.url)}
+    made = client.create(request=CreateEventStreamWebHookRequestContent.model_validate(wanted))
     assert made.id is not None
     assert [stream.id for stream in client.list()] == [made.id]
     assert client.update(made.id, name="renamed", status="disabled").status == "disabled"
