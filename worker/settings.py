@@ -142,8 +142,6 @@ class Settings(BaseSettings):
 
     plays_per_listener_per_day: int = Field(default=10, ge=0)
 
-    plays_per_listener_per_day: int = Field(default=10, ge=0)
-
     log_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     inbox_retention: Duration = timedelta(days=7)
