@@ -32,6 +32,7 @@ from api.signing_keys import Pace, SigningKeys
 from api.tokens import LEEWAY, Unauthorized, Verifier
 from tests.api.jwks import AUDIENCE, USER, JwksServer, Key, jwks_server
 from tests.api.web import PATIENCE, SECRET_MARKER, eventually
+from tests.simulator.running import Simulator
 from worker.settings import Settings
 
 KEY, NEXT, OTHERS = Key("current"), Key("next"), Key("others")
@@ -84,12 +85,14 @@ def door(tenant: JwksServer, **more: str) -> Iterator[Door]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        eventually(lambda: server.started, "the server to listen")
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
-            yield Door(tenant, client)
-        server.should_exit = True
-        thread.join()
+        try:
+            eventually(lambda: server.started, "the server to listen")
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+                yield Door(tenant, client)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +159,10 @@ def forged(
     return said + b"." + encoded(sign(said))
 
 
-def signed(payload: dict[str, Any] | bytes) -> bytes:
+def signed(payload: dict[str, Any] | bytes, **header: Any) -> bytes:
     """Return a token that the tenant's key has signed, whatever is in it."""
     content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    said = encoded(json.dumps({"alg": "RS256", "kid": KEY.kid}).encode()) + b"." + encoded(content)
+    said = encoded(json.dumps({"alg": "RS256", "kid": KEY.kid, **header}).encode()) + b"." + encoded(content)
     return said + b"." + encoded(RSAAlgorithm(RSAAlgorithm.SHA256).sign(said, KEY.private))
 
 
@@ -250,8 +253,10 @@ ATTACKS: dict[str, Forge] = {
     "an embedded jwk": lambda t: OTHERS.sign(t.claims(), kid=None, jwk=OTHERS.jwk()),
     "an embedded jwk under a right kid": lambda t: OTHERS.sign(t.claims(), kid=KEY.kid, jwk=OTHERS.jwk(kid=KEY.kid)),
     "crit": lambda t: KEY.sign(t.claims(), crit=["exp"], exp=now() + 99),
-    "an empty crit": lambda t: forged({"alg": "RS256", "kid": KEY.kid, "crit": []}, t.claims()),
-    "b64": lambda t: forged({"alg": "RS256", "kid": KEY.kid, "b64": False, "crit": ["b64"]}, t.claims()),
+    "an empty crit": lambda t: signed(t.claims(), crit=[]),
+    "crit of what PyJWT would understand": lambda t: signed(t.claims(), crit=["b64"], b64=True),
+    "b64": lambda t: signed(t.claims(), crit=["b64"], b64=False),
+    "b64 without crit": lambda t: signed(t.claims(), b64=False),
     "an ID token": lambda t: KEY.sign(t.claims(aud="spa", nonce="n", email="ada@example.com", azp=None, scope=None)),
     "a logout token": lambda t: KEY.sign(t.claims(), typ="logout+jwt"),
     "a type in a list": lambda t: KEY.sign(t.claims(), typ=["JWT"]),
@@ -518,3 +523,29 @@ def test_what_was_refused_is_not_remembered(tenant: JwksServer) -> None:
         assert not verifier._remembered
 
     verifying(tenant, test)
+
+
+# The tokens of a whole tenant
+
+
+def test_tokens_of_the_simulated_tenant_are_told_apart() -> None:
+    simulated = Simulator()
+    api_of_machines = f"{simulated.origin}/api/v2/"  # the one audience that both people and machines have here
+    try:
+        tenant = JwksServer(simulated.ready["domain"], Path(simulated.ready["ca_file"]))
+        (person,) = simulated.sign_up()
+
+        def token(**how: Any) -> str:
+            asked = {"user_id": person, "audience": api_of_machines, **how}
+            return str(simulated.control("POST", "tokens", asked)["access_token"])
+
+        with door(tenant, auth0_audience=api_of_machines) as own:
+            first = token()
+            assert own.show(first).text == person
+            simulated.control("POST", "keys/rotate")
+            assert [own.show(each).status_code for each in (token(), first)] == [200, 200]
+            assert own.show(simulated.token()).status_code == 403
+            for odd in (token(seconds=-60), token(kind="id"), token(issuer="https://other.eu.auth0.com/")):
+                is_refused(own.show(odd))
+    finally:
+        simulated.stop()
