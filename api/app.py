@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from api.health import healthz, readyz
+from api.music import make_music, opened, routes as music_routes
 from api.problems import Problem, on_error, on_http_exception, on_problem
 from api.tokens import Verifier
 from api.webhooks import LogStream
@@ -32,15 +33,16 @@ def make_app(settings: Settings) -> Starlette:
         views.check_tenant(settings)
     inbox = Inbox(settings, check=partial(views.admit, domain=settings.auth0_domain))
     doorbell = Doorbell(settings, make_celery(settings))
-    verifier = Verifier(settings) if settings.auth0_audience else None  # without one, no music API
+    # Without an audience, there is no music API.
+    music = make_music(settings, Verifier(settings), inbox, doorbell) if settings.auth0_audience else None
     tokens = [token.get_secret_value() for token in settings.log_stream_tokens]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(inbox)
-            if verifier is not None:
-                await stack.enter_async_context(verifier)
+            if music is not None:
+                await stack.enter_async_context(opened(music))
             yield
         await asyncio.to_thread(doorbell.close)
 
@@ -51,6 +53,7 @@ def make_app(settings: Settings) -> Starlette:
                 LogStream(tokens, inbox, doorbell, settings.max_delivery_bytes),
                 methods=["POST"],
             ),
+            *(music_routes(music) if music is not None else ()),
             Route("/healthz", healthz),
             Route("/readyz", readyz(partial(views.ready, settings))),
         ],
