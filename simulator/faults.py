@@ -8,7 +8,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 WHERE = ("api", "token", "jwks", "stream", "event", "pull", "export")
-KINDS = ("status", "delay", "drop", "hang", "html", "duplicate", "reorder", "mask_pii", "missing_user", "lose", "error", "fail", "expire", "truncate")
+KINDS = (
+    "status",
+    "delay",
+    "drop",
+    "hang",
+    "html",
+    "duplicate",
+    "reorder",
+    "mask_pii",
+    "missing_user",
+    "lose",
+    "error",
+    "fail",
+    "expire",
+    "truncate",
+)
 
 
 @dataclass

@@ -54,6 +54,7 @@ class Parts:
             with engine.connect() as connection:
                 schema.check(connection)
                 schema.claim_tenant(connection, self.settings.auth0_domain)
+                schema.keep_skew(connection, self.settings.log_date_skew)
         except OperationalError:
             engine.dispose()
             raise DatabaseDown("PostgreSQL cannot be reached at DATABASE_URL") from None

@@ -22,6 +22,8 @@ from worker.store.session import make_engine, reaching_postgresql
 PENDING_TOO_OLD = 60
 STALE_TOO_OLD = 900
 PROCESS_TOO_QUIET = 60
+# Reads of one user that failed for itself alone: by now some five minutes have passed.
+FAILED_TOO_OFTEN = 6
 
 _INBOX = text("""
 SELECT count(*) FILTER (WHERE state = 'pending'),
@@ -30,8 +32,9 @@ SELECT count(*) FILTER (WHERE state = 'pending'),
 FROM inbox WHERE state <> 'done'
 """)
 _NEWS = text("""
-SELECT count(*), coalesce(extract(epoch FROM now() - min(first_at) FILTER (WHERE braked_at IS NULL)), 0)::float8,
-       count(*) FILTER (WHERE strong), count(*) FILTER (WHERE braked_at IS NOT NULL)
+SELECT count(*), coalesce(extract(epoch FROM now() - min(first_at) FILTER (WHERE braked_at IS NULL AND attempts < :often)), 0)::float8,
+       count(*) FILTER (WHERE strong), count(*) FILTER (WHERE braked_at IS NOT NULL),
+       count(*) FILTER (WHERE attempts >= :often)
 FROM news
 """)
 _USERS = text(
@@ -108,7 +111,7 @@ def _spent(budget: Budget) -> dict[str, dict[str, Any]]:
 def _read(connection: Connection, settings: Settings) -> Status:
     pending, pending_age, parked_deliveries, oversize = connection.execute(_INBOX).one()
     parked = connection.execute(text("SELECT count(*) FROM parked")).scalar_one()
-    open_, stale_age, strong, braked = connection.execute(_NEWS).one()
+    open_, stale_age, strong, braked, failing = connection.execute(_NEWS, {"often": FAILED_TOO_OFTEN}).one()
     live, tombstones = connection.execute(_USERS).one()
     last = connection.execute(text("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1")).scalar()
     return Status(
@@ -122,7 +125,13 @@ def _read(connection: Connection, settings: Settings) -> Status:
             "oversize": oversize,
             "parked_records": parked,
         },
-        news={"stale": open_, "oldest_stale_s": round(stale_age, 1), "strong": strong, "braked": braked},
+        news={
+            "stale": open_,
+            "oldest_stale_s": round(stale_age, 1),
+            "strong": strong,
+            "braked": braked,
+            "failing": failing,
+        },
         last_delivery_at=last,
         counters={
             row.name: {"value": row.value, "latest_at": row.latest_at}
@@ -149,6 +158,10 @@ def _problems(report: Status) -> list[str]:
     if report.news["oldest_stale_s"] > STALE_TOO_OLD:
         found.append(
             f"a user has been stale for {report.news['oldest_stale_s']:.0f} s: look at the budget and the worker's log"
+        )
+    if report.news["failing"]:
+        found.append(
+            f"{report.news['failing']:.0f} users cannot be copied, however often it is tried: the worker's log says why, under their fingerprints"
         )
     if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
         found.append("something was parked because it could not be understood: look into the tables parked and inbox")

@@ -40,6 +40,17 @@ def test_a_mass_404_deletes_ten_and_asks_a_human(play: OnStage) -> None:
         assert stage.understudy("status").status == 0
 
 
+def test_a_deleted_connections_users_pass_the_brake(play: OnStage) -> None:
+    with play(people=20) as stage:
+        stage.sign_up(25, connection="acme-saml")
+        stage.settle()
+        assert stage.tenant.control("POST", "connections/delete", {"connection": "acme-saml"})["deleted"] >= 25
+        stage.assert_equal(at_least=10)
+        assert stage.count("users WHERE deleted_at IS NOT NULL AND deletion_announced") >= 25
+        assert stage.count("users WHERE deleted_at IS NOT NULL AND NOT deletion_announced") == 0
+        assert stage.understudy("status").status == 0
+
+
 def test_announced_deletions_pass_the_brake(play: OnStage) -> None:
     with play() as stage:
         people = stage.sign_up(40)

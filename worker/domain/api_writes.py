@@ -13,12 +13,12 @@ from worker.domain.news import (
     LogRecord,
     Meaning,
     Unreadable,
+    as_key,
     changed,
     gone,
     identity_id,
     inside,
     severed,
-    storable,
     user_id,
 )
 
@@ -51,7 +51,7 @@ def api_write(record: LogRecord, date: datetime | None) -> Meaning:
         return _created(method, details, date)
     if user := _USER.fullmatch(path):
         return _user_write(method, user, details, date)
-    return _other_write(method, path, record)
+    return _other_write(method, path)
 
 
 def scim_write(record: LogRecord, date: datetime | None) -> Meaning:
@@ -87,16 +87,9 @@ def _created(method: str, details: object, date: datetime | None) -> Meaning:
     return Meaning((changed(user, date),)) if user else Meaning(reconcile="the creation of a user does not say whose")
 
 
-def _connection_gone(connection_id: str, record: LogRecord) -> Meaning:
-    # Profiles know their connections by name, the path by id; the record's own connection is the actor's unless the ids agree.
-    named = record.connection_id == connection_id and isinstance(record.connection, str) and record.connection
-    name = storable(str(record.connection) if named else connection_id)
-    return Meaning(reconcile="a connection was deleted, and its users with it", connection_gone=name)
-
-
-def _other_write(method: str, path: str, record: LogRecord) -> Meaning:
+def _other_write(method: str, path: str) -> Meaning:
     if method == "DELETE" and (connection := _CONNECTION.fullmatch(path)):
-        return _connection_gone(connection[1], record)
+        return Meaning(connection_gone=as_key(connection[1]))
     if method == "DELETE" and _CONNECTION_USERS.fullmatch(path):
         return Meaning(reconcile="a user was deleted by e-mail")  # an e-mail is not a key: it may be several users'
     if path == "/jobs/users-imports":

@@ -71,7 +71,7 @@ class Meaning(NamedTuple):
 
     news: tuple[News, ...] = ()
     reconcile: str | None = None  # the copy must be compared with the tenant, and why
-    connection_gone: str | None = None  # the name (else the id) of a deleted connection: its users went with it
+    connection_gone: str | None = None  # the id of a deleted connection: its users went with it
     unknown: bool = False  # a code the table does not list: counted, never an error
     bad: str | None = None  # to be parked, and why
 
@@ -122,10 +122,10 @@ def user_id(value: object) -> str | None:
     """
     if not isinstance(value, str) or "|" not in value or value.endswith("@clients"):
         return None
-    return storable(value)
+    return as_key(value)
 
 
-def storable(value: str) -> str:
+def as_key(value: str) -> str:
     """Return `value`; raise Unreadable if it cannot be a key in PostgreSQL."""
     try:
         size = len(value) if value.isascii() else len(value.encode())

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from worker.domain.news import Unreadable, as_key
+
 Profile = Mapping[str, Any]
 
 
@@ -156,11 +158,21 @@ def secondary_ids(profile: Profile | None) -> frozenset[str]:
     identities = profile.get("identities") if profile else None
     if not isinstance(identities, list):
         return frozenset()
-    return frozenset(
+    ids = (
         f"{identity['provider']}|{identity['user_id']}"
         for identity in identities[1:]
         if isinstance(identity, dict) and identity.get("provider") and identity.get("user_id") is not None
     )
+    return frozenset(user_id for user_id in ids if _is_key(user_id))
+
+
+def _is_key(user_id: str) -> bool:
+    """Whether PostgreSQL can hold this as a key; what it cannot was never a user here, and is not asked for."""
+    try:
+        as_key(user_id)
+    except Unreadable:
+        return False
+    return True
 
 
 def same_content(known: Profile | None, said: Profile | None) -> bool:

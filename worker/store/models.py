@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Sequence,
@@ -52,6 +53,23 @@ tenant = Table(
     ),
     Column("domain", Text, nullable=False, comment="AUTH0_DOMAIN that this database is a copy of"),
     Column("copied_since", Instant, nullable=False, server_default=func.now()),
+    Column(
+        "log_date_skew",
+        Interval,
+        nullable=False,
+        server_default=text("'5 s'"),
+        comment="LOG_DATE_SKEW, for the view live_users",
+    ),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", UserId, primary_key=True),
+    Column("name", Text, nullable=False, comment="by which profiles know it"),
+    Column(
+        "seen_at", Instant, nullable=False, server_default=func.now(), comment="first seen in a log record (our clock)"
+    ),
 )
 
 users = Table(
@@ -116,7 +134,7 @@ users = Table(
         postgresql_using="gin",
         postgresql_where=text("linked_ids IS NOT NULL"),
     ),
-    Index("users_email_idx", "email"),
+    Index("users_email_idx", "email", postgresql_using="hash"),  # fits any length
     Index("users_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
 )
 

@@ -1,5 +1,6 @@
 """Brings the schema up to date, says whether it is new enough for this code, and which tenant the database copies."""
 
+from datetime import timedelta
 from importlib import resources
 
 from alembic import command
@@ -72,3 +73,9 @@ def claim_tenant(connection: Connection, domain: str) -> None:
         raise WrongTenant(
             f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
         )
+
+
+def keep_skew(connection: Connection, skew: timedelta) -> None:
+    """Let the view `live_users` judge login times by the same tolerance as the rules do (P3)."""
+    connection.execute(text("UPDATE tenant SET log_date_skew = :skew WHERE log_date_skew <> :skew"), {"skew": skew})
+    connection.commit()

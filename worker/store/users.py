@@ -116,23 +116,6 @@ def _is_plain_login(news: UserNews) -> bool:
     )
 
 
-_MARK_CONNECTION = text("""
-INSERT INTO news AS held (user_id, newest, deletion_seen_at, strong, deletion_announced)
-SELECT user_id, CAST(:date AS timestamptz), CAST(:date AS timestamptz), true, true FROM users
-WHERE deleted_at IS NULL AND identities @> jsonb_build_array(jsonb_build_object('connection', CAST(:connection AS text)))
-ORDER BY user_id
-ON CONFLICT (user_id) DO UPDATE SET
-  number = nextval('news_number'), last_at = now(), strong = true, deletion_announced = true, braked_at = NULL,
-  newest = greatest(held.newest, excluded.newest),
-  deletion_seen_at = greatest(held.deletion_seen_at, excluded.deletion_seen_at), due_at = least(held.due_at, now())
-""")
-
-
-def mark_connection(connection: Connection, name: str, date: datetime | None) -> int:
-    """Mark every live user of a connection that was deleted with its users; return how many."""
-    return connection.execute(_MARK_CONNECTION, {"connection": name, "date": date}).rowcount
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A mark under lease, with what was true when the read of its user begins."""
@@ -383,29 +366,31 @@ def brake(connection: Connection, ids: Sequence[str]) -> None:
 
 _RECHECK = text("""
 INSERT INTO news (user_id, strong)
-SELECT user_id, true FROM users WHERE deleted_at > now() - interval '1 day' AND NOT deletion_announced ORDER BY user_id
-ON CONFLICT (user_id) DO UPDATE SET number = nextval('news_number'), last_at = now(), strong = true, due_at = now()
+SELECT user_id, true FROM (
+  SELECT user_id FROM users WHERE deleted_at > now() - interval '1 day' AND NOT deletion_announced
+  UNION SELECT user_id FROM news WHERE braked_at IS NOT NULL
+) AS doubted ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(), strong = true, due_at = now(), braked_at = NULL
+""")
+
+_ALLOW = text("""
+UPDATE news SET braked_at = NULL, deletion_announced = true, strong = true, due_at = now()
+WHERE user_id IN (
+  SELECT user_id FROM news
+  WHERE user_id IN (SELECT user_id FROM news WHERE braked_at IS NOT NULL ORDER BY braked_at LIMIT :number)
+  ORDER BY user_id FOR UPDATE)
 """)
 
 
 def recheck_deletions(connection: Connection) -> int:
     """Ask the tenant again about every braked user and every unannounced tombstone of the last day; return how many."""
-    again = connection.execute(_RECHECK).rowcount
-    freed = connection.execute(
-        text("UPDATE news SET braked_at = NULL, strong = true, due_at = now() WHERE braked_at IS NOT NULL")
-    ).rowcount
-    return int(again + freed)
+    return connection.execute(_RECHECK).rowcount
 
 
 def allow_deletions(connection: Connection, number: int) -> int:
     """Let the deletion of up to `number` braked users pass, as if a record had announced it; return how many there were."""
-    return connection.execute(
-        text("""
-        UPDATE news SET braked_at = NULL, deletion_announced = true, strong = true, due_at = now()
-        WHERE user_id IN (SELECT user_id FROM news WHERE braked_at IS NOT NULL ORDER BY braked_at LIMIT :number)
-        """),
-        {"number": number},
-    ).rowcount
+    return connection.execute(_ALLOW, {"number": number}).rowcount
 
 
 def snapshot_columns(profile: Profile) -> dict[str, Any]:

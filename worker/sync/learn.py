@@ -1,5 +1,6 @@
 """What log records say: merged user by user over a batch of deliveries, written as marks in one transaction (P5 to P7)."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from sqlalchemy import Connection, Engine
 
 from worker.auth0 import wire
 from worker.domain.events import NOTHING, News, instant, interpret
-from worker.store import notes, users
+from worker.domain.news import Unreadable, as_key
+from worker.store import connections, notes, users
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
@@ -23,6 +25,7 @@ class Knowledge:
     """What a batch of records says, merged."""
 
     news: dict[str, UserNews] = field(default_factory=dict)
+    connections: dict[object, object] = field(default_factory=dict)  # names by id, as records have them
     connections_gone: dict[str, datetime | None] = field(default_factory=dict)
     reconcile: set[str] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
@@ -32,6 +35,8 @@ class Knowledge:
         """Merge what one record says (P6); nothing depends on the order. No date after `latest` is believed."""
         meaning = interpret(record, latest)
         self.counted["log_records"] += 1
+        if record.connection_id:
+            self.connections[record.connection_id] = record.connection
         if meaning is NOTHING:
             return
         for news in meaning.news:
@@ -75,6 +80,8 @@ class LogRecords:
         for delivery in deliveries:
             for record in delivery.records:
                 known.learn(delivery.claimed.id, record, latest)
+        if known.connections_gone:
+            _mark_connections(engine, known)
         with engine.begin() as connection:
             without_waiting(connection)
             _mark(connection, known)
@@ -82,10 +89,28 @@ class LogRecords:
         return {"records": known.counted["log_records"], "users": len(known.news), "bad": len(known.bad)}
 
 
+def _mark_connections(engine: Engine, known: Knowledge) -> None:
+    """Mark the users of connections that are gone, each in a transaction of its own: it locks in one order, and `_mark` begins anew."""
+    for connection_id, date in known.connections_gone.items():
+        with engine.begin() as connection:
+            without_waiting(connection)
+            connections.learn(connection, _named(known.connections))
+            if not connections.mark_users(connection, connection_id, date):
+                known.reconcile.add("a connection whose name was never seen was deleted, and its users with it")
+
+
 def _mark(connection: Connection, known: Knowledge) -> None:
+    connections.learn(connection, _named(known.connections))
     users.mark(connection, known.news.values())
-    for name, date in sorted(known.connections_gone.items()):
-        users.mark_connection(connection, name, date)
-    if known.reconcile or known.connections_gone:
-        reasons = known.reconcile or {"a connection was deleted with its users"}
-        notes.raise_condition(connection, "reconcile_wanted", "; ".join(sorted(reasons)))
+    if known.reconcile:
+        notes.raise_condition(connection, "reconcile_wanted", "; ".join(sorted(known.reconcile)))
+
+
+def _named(said: Mapping[object, object]) -> dict[str, str]:
+    """Return the connections' names that can be kept; what is odd about the others is told where a user's id is."""
+    names = {}
+    for connection_id, name in said.items():
+        if isinstance(connection_id, str) and isinstance(name, str) and name:
+            with contextlib.suppress(Unreadable):
+                names[as_key(connection_id)] = as_key(name)
+    return names

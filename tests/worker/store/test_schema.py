@@ -1,5 +1,9 @@
 """The schema: what the migrations make is what the models say, and a database remembers its tenant."""
 
+import json
+import secrets
+from datetime import timedelta
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -56,6 +60,31 @@ def test_the_previous_release_runs_on_a_newer_schema(connection: Connection) -> 
 
 def test_upgrading_twice_changes_nothing(connection: Connection) -> None:
     assert schema.upgrade(connection.engine) == schema.needed()
+
+
+def test_the_view_judges_a_login_by_the_settings_tolerance(connection: Connection) -> None:  # P3
+    schema.claim_tenant(connection, "acme.eu.auth0.com")
+    connection.execute(
+        text(
+            "INSERT INTO users (user_id, created_at, login_seen_at) "
+            "VALUES ('auth0|a', '2026-11-20 12:00:08Z', '2026-11-20 12:00:00Z')"
+        )
+    )
+    seen = text("SELECT login_seen_at IS NOT NULL, last_seen_at IS NOT NULL FROM live_users")
+    assert connection.execute(seen).one() == (False, False)
+    schema.keep_skew(connection, timedelta(seconds=8))
+    assert connection.execute(seen).one() == (True, True)
+
+
+@pytest.mark.parametrize("length", [2_800, 100_000])
+def test_no_profile_is_too_long_for_an_index(connection: Connection, length: int) -> None:
+    long = secrets.token_hex(length)  # so that PostgreSQL cannot compress it
+    identities = [{"provider": "auth0", "user_id": user_id} for user_id in ("a", long, "b")]
+    connection.execute(
+        text("INSERT INTO users (user_id, email, identities) VALUES ('auth0|a', :email, :identities)"),
+        {"email": f"{long}@example.com", "identities": json.dumps(identities)},
+    )
+    assert connection.execute(text("SELECT linked_ids FROM users")).scalar_one() == ["auth0|b"]
 
 
 def test_plain_sql_joins_on_what_is_generated(connection: Connection) -> None:

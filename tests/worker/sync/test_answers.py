@@ -1,6 +1,6 @@
 """What news and answers do to the copy, rule by rule (docs/protocol.md P2 to P13, P19), on a real database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from worker.domain.users import Tolerances, on_search, on_strong
 from worker.store import users
@@ -459,6 +459,28 @@ def test_deletions_that_nothing_announced_stop_at_the_brake(copy: Copy) -> None:
     for user_id in ids:
         copy.strong(copy.begins_read(user_id), profile(user_id))
     assert copy.ask("SELECT count(*) FROM users WHERE deleted_at IS NULL") == [(15,)]
+
+
+@pytest.mark.parametrize("answer", [users.recheck_deletions, lambda connection: users.allow_deletions(connection, 9)])
+def test_a_human_answers_the_brake_in_the_order_of_ids(copy: Copy, answer: Callable[[Connection], int]) -> None:  # P19
+    for user_id in ("auth0|z", "auth0|a"):  # so they lie on the page, and so they were braked
+        copy.hears(UserNews(user_id))
+        with copy.engine.begin() as connection:
+            users.brake(connection, [user_id])
+
+    def say() -> int:
+        with copy.engine.begin() as connection:
+            return answer(connection)
+
+    with ThreadPoolExecutor() as pool:
+        with copy.engine.begin() as connection:
+            users.mark(connection, [UserNews("auth0|a")])
+            answering = pool.submit(say)
+            while not copy.ask("SELECT FROM pg_locks WHERE NOT granted"):
+                assert not answering.done()
+            users.mark(connection, [UserNews("auth0|z")])
+        assert answering.result() == 2
+    assert copy.ask("SELECT count(*) FROM news WHERE braked_at IS NOT NULL") == [(0,)]
 
 
 def test_a_braked_user_keeps_a_mark_though_a_search_cleared_it(copy: Copy) -> None:  # P19

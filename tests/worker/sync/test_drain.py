@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import zstandard
 from sqlalchemy import Engine, create_engine, text
 
-from worker.store import inbox
+from worker.store import inbox, users
+from worker.store.users import UserNews
 from worker.sync import drain as module
 from worker.sync.drain import drain
 from worker.sync.learn import LogRecords
@@ -114,6 +116,11 @@ def test_a_blocked_users_attempt_marks_the_row_that_is_there(post: Post) -> None
     assert post.ask("SELECT user_id FROM news") == [("auth0|ada",)]
 
 
+def deletion_of_connection(gone: str, **more: Any) -> dict[str, Any]:
+    request = {"method": "delete", "path": f"/api/v2/connections/{gone}"}
+    return record(None, "sapi", details={"request": request, "response": {"statusCode": 204}}, **more)
+
+
 def test_a_deleted_connection_marks_its_users(post: Post) -> None:
     with post.engine.begin() as connection:
         connection.execute(
@@ -121,12 +128,60 @@ def test_a_deleted_connection_marks_its_users(post: Post) -> None:
                 "INSERT INTO users (user_id, identities) VALUES ('samlp|a|1', '[{\"connection\": \"a\"}]'), ('samlp|b|1', '[{\"connection\": \"b\"}]')"
             )
         )
-    path = "/api/v2/connections/con_1"
-    details = {"request": {"method": "delete", "path": path}, "response": {"statusCode": 204}}
-    post.receives(record(None, "sapi", details=details, connection="a"))
+    post.receives(record("samlp|x|1", connection="x", connection_id="con_x"))
+    post.receives(record("samlp|a|2", connection="a", connection_id="con_a"))
+    post.drain()
+    post.receives(deletion_of_connection("con_a", seconds=9, connection="x", connection_id="con_x"))
+    post.drain()
+    assert post.ask("SELECT user_id, strong, deletion_announced, deletion_seen_at FROM news WHERE strong") == [
+        ("samlp|a|1", True, True, T0 + timedelta(seconds=9))
+    ]
+    assert post.ask("SELECT id, name FROM connections ORDER BY id") == [("con_a", "a"), ("con_x", "x")]
+    assert post.ask("SELECT * FROM conditions") == []
+
+
+def test_a_deleted_connection_of_which_only_the_id_is_known_asks_for_a_reconcile(post: Post) -> None:
+    post.receives(deletion_of_connection("con_a", connection="x", connection_id="con_x"))
     post.drain()
     [(detail,)] = post.ask("SELECT detail FROM conditions WHERE name = 'reconcile_wanted'")
     assert "connection" in detail
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"connection_id": 7},
+        {"connection": ["a"]},
+        {"connection": ""},
+        {"connection": "a\x00"},
+        {"connection": "\ud800"},
+    ],
+)
+def test_an_odd_connection_spoils_nothing(post: Post, odd: dict[str, Any]) -> None:
+    post.receives(record(**{"connection": "a", "connection_id": "con_a", **odd}), deletion_of_connection("con_a"))
+    post.drain()
+    assert post.ask("SELECT user_id FROM news") == [("auth0|ada",)]
+    assert post.ask("SELECT * FROM connections") == []
+    assert post.states() == ["done"]
+
+
+def test_the_users_of_a_deleted_connection_are_marked_before_any_other_mark_is_held(post: Post) -> None:
+    with post.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO users (user_id, identities) VALUES ('auth0|a', '[{\"connection\": \"db\"}]')")
+        )
+    post.receives(
+        record("auth0|z", connection="db", connection_id="con_db"), record("auth0|a"), deletion_of_connection("con_db")
+    )
+    with ThreadPoolExecutor() as pool:
+        with post.engine.begin() as other:
+            users.mark(other, [UserNews("auth0|a")])
+            draining = pool.submit(post.drain)
+            while not post.ask("SELECT FROM pg_locks WHERE NOT granted"):
+                assert not draining.done()
+            users.mark(other, [UserNews("auth0|z")])
+        assert draining.result() == 1
+    assert post.ask("SELECT user_id, strong FROM news ORDER BY user_id") == [("auth0|a", True), ("auth0|z", False)]
 
 
 def test_unknown_codes_are_counted_and_are_no_error(post: Post) -> None:
