@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,34 @@ def test_keys_come_from_the_tenant_alone(tenant: JwksServer, tmp_path: Path) -> 
             assert impostor.fetches == 0
 
         run(tenant, test, auth0_domain=impostor.domain)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"+OK dovecot ready.\r\n", b"HTTP/1.1 200 OK\r\n\r\n{}", b"\x15\x03\x03\x00\x02\x02\x28"]
+)
+def test_a_server_that_speaks_something_else_is_a_tenant_that_is_down(tenant: JwksServer, said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        ended = threading.Event()
+
+        def answer() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(said)
+
+        async def test(keys: SigningKeys) -> None:
+            assert await is_down(keys, "one")
+            assert not keys._refreshing.done()  # it goes on trying
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            run(tenant, test, auth0_domain=f"127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            ended.set()
+            thread.join()
 
 
 def test_a_redirect_is_not_followed(tenant: JwksServer) -> None:
