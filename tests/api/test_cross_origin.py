@@ -10,14 +10,19 @@ import pytest
 from local.children import Children
 from local.servers import Redis
 from tests.api.jwks import AUDIENCE
-from tests.api.web import Web, environment, running
+from tests.api.web import SECRET_MARKER, Web, environment, running
 
 APP, OTHER = "https://app.music.example", "https://evil.example"
 
 
 @pytest.fixture(scope="module")
 def open_to_one(children: Children, module_database_url: str, redis_server: Redis) -> Iterator[Web]:
-    settings = {"AUTH0_AUDIENCE": AUDIENCE, "CORS_ALLOWED_ORIGINS": f"http://localhost:3000,{APP}"}
+    settings = {
+        "CORS_ALLOWED_ORIGINS": f"http://localhost:3000,{APP}",
+        "AUTH0_AUDIENCE": AUDIENCE,
+        "TOKEN_ALGORITHM": "HS256",  # asks no tenant for keys
+        "AUTH0_HS256_SECRET": SECRET_MARKER * 2,
+    }
     with running(children, environment(module_database_url, redis_server.url, **settings)) as web:
         yield web
 
@@ -41,7 +46,8 @@ def test_a_named_origin_may_send_a_token(open_to_one: Web, method: str) -> None:
 
 
 def test_a_named_origin_may_read_refusals_too(open_to_one: Web) -> None:
-    response = open_to_one.client.get("/no/such/path", headers={"origin": APP})
+    response = open_to_one.client.get("/me", headers={"origin": APP})
+    assert response.status_code == 401
     assert response.headers["access-control-allow-origin"] == APP
     assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
 
