@@ -1,10 +1,11 @@
 """Puts the web process together: its routes, and what lives as long as it does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,7 +16,7 @@ from api.health import healthz, readyz
 from api.music import make_music, opened, routes as music_routes
 from api.problems import Problem, on_error, on_http_exception, on_problem
 from api.tokens import Verifier
-from api.webhooks import LogStream
+from api.webhooks import event_stream, log_stream
 from worker import views
 from worker.errors import DatabaseDown
 from worker.queue import Doorbell, Inbox, make_celery
@@ -28,14 +29,13 @@ def make_app(settings: Settings) -> Starlette:
     Raises WrongSetting, and WrongTenant if the database is a copy of another one. A database that is away is no
     reason not to start: the routes answer 503 until it is back.
     """
-    settings.require("log_stream_tokens")
+    settings.require_any("log_stream_tokens", "event_stream_tokens")
     with suppress(DatabaseDown):
         views.check_tenant(settings)
     inbox = Inbox(settings, check=partial(views.admit, domain=settings.auth0_domain))
     doorbell = Doorbell(settings, make_celery(settings))
     # Without an audience, there is no music API.
     music = make_music(settings, Verifier(settings), inbox, doorbell) if settings.auth0_audience else None
-    tokens = [token.get_secret_value() for token in settings.log_stream_tokens]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -48,11 +48,7 @@ def make_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route(
-                "/webhooks/auth0/logs",
-                LogStream(tokens, inbox, doorbell, settings.max_delivery_bytes),
-                methods=["POST"],
-            ),
+            *_webhooks(settings, inbox, doorbell),
             *(music_routes(music) if music is not None else ()),
             Route("/healthz", healthz),
             Route("/readyz", readyz(partial(views.ready, settings))),
@@ -61,6 +57,22 @@ def make_app(settings: Settings) -> Starlette:
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_error},
         lifespan=lifespan,
     )
+
+
+def _webhooks(settings: Settings, inbox: Inbox, doorbell: Doorbell) -> Iterator[Route]:
+    """Yield a route for each feed that has tokens: without one nobody could be let in."""
+    limit = settings.max_delivery_bytes
+    if settings.log_stream_tokens:
+        logs = log_stream(_secrets(settings.log_stream_tokens), inbox, doorbell, limit)
+        yield Route("/webhooks/auth0/logs", logs, methods=["POST"])
+    if settings.event_stream_tokens:
+        tokens = _secrets(settings.event_stream_tokens)
+        events = event_stream(tokens, settings.event_stream_header, inbox, doorbell, limit)
+        yield Route("/webhooks/auth0/events", events, methods=["POST"])
+
+
+def _secrets(tokens: Iterable[SecretStr]) -> list[str]:
+    return [token.get_secret_value() for token in tokens]
 
 
 def _cross_origin(origins: list[str]) -> list[Middleware]:

@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     plays_per_listener_per_day: int = Field(default=10, ge=0)
 
     log_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
+    event_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
+    event_stream_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]*$")] = ""
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     inbox_retention: Duration = timedelta(days=7)
 
@@ -183,6 +185,11 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                 raise WrongSetting(f"{name.upper()} is not set")
+
+    def require_any(self, *names: str) -> None:
+        """Raise WrongSetting if all of `names` are empty."""
+        if not any(getattr(self, name) for name in names):
+            raise WrongSetting(f"none of {', '.join(name.upper() for name in names)} is set")
 
     @property
     def issuer(self) -> str:

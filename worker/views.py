@@ -170,11 +170,12 @@ def _problems(report: Status) -> list[str]:
             f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said is missing "
             "until it is fetched again; raise the limit"
         )
-    unauthorized = report.counters.get("unauthorized_logs")
-    if unauthorized and (datetime.now(UTC) - unauthorized["latest_at"]).total_seconds() < STALE_TOO_OLD:
-        found.append(
-            "deliveries came with a wrong token: if they are Auth0's, its events are being lost; compare LOG_STREAM_TOKENS"
-        )
+    for feed, setting in (("logs", "LOG_STREAM_TOKENS"), ("events", "EVENT_STREAM_TOKENS")):
+        unauthorized = report.counters.get(f"unauthorized_{feed}")
+        if unauthorized and (datetime.now(UTC) - unauthorized["latest_at"]).total_seconds() < STALE_TOO_OLD:
+            found.append(
+                f"deliveries came with a wrong token: if they are Auth0's, its events are being lost; compare {setting}"
+            )
     workers = [quiet for name, quiet in report.processes.items() if name.startswith("worker@")]
     if not workers or min(workers) > PROCESS_TOO_QUIET:
         found.append("no worker has been seen for a minute: start one (`worker` in the Procfile)")
@@ -200,7 +201,7 @@ def show(report: Status, console: Console) -> None:
     table.add_row(
         "last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never"
     )
-    for name in ("unauthorized_logs", "oversize"):
+    for name in ("unauthorized_logs", "unauthorized_events", "oversize"):
         counter = report.counters.get(name)
         table.add_row(
             name.replace("_", " "),

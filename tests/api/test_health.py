@@ -93,8 +93,8 @@ def test_it_refuses_to_start_on_another_tenants_database_and_says_both_names(dat
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"LOG_STREAM_TOKENS": ""}, "LOG_STREAM_TOKENS is not set"),
-        ({"LOG_STREAM_TOKENS": ","}, "LOG_STREAM_TOKENS is not set"),
+        ({"LOG_STREAM_TOKENS": ""}, "none of LOG_STREAM_TOKENS, EVENT_STREAM_TOKENS is set"),
+        ({"LOG_STREAM_TOKENS": ","}, "none of LOG_STREAM_TOKENS, EVENT_STREAM_TOKENS is set"),
         (
             {"DATABASE_URL": f"mysql://{SECRET_MARKER}@localhost/x", "MAX_DELIVERY_BYTES": SECRET_MARKER},
             "DATABASE_URL: must be a PostgreSQL URL",
