@@ -10,6 +10,7 @@ import pytest
 
 from local.children import Children
 from local.servers import EmbeddedPostgres, EmbeddedRedis, Redis, embedded_postgres, embedded_redis
+from tests.api.listeners import MusicApp, music_app
 from tests.api.web import Web, environment, running
 from tests.conftest import migrate
 
@@ -55,3 +56,20 @@ def own_postgres(children: Children) -> Iterator[EmbeddedPostgres]:
     with embedded_postgres(children=children, fsync=False) as server:
         migrate(server.url)
         yield server
+
+
+@pytest.fixture(scope="module")
+def module_music(
+    children: Children, tmp_path_factory: pytest.TempPathFactory, module_database_url: str, redis_server: Redis
+) -> Iterator[MusicApp]:
+    redis_server.flush()
+    folder = tmp_path_factory.mktemp("tenant")
+    with music_app(children, folder, module_database_url, redis_server.url) as music:
+        yield music
+
+
+@pytest.fixture
+def music(module_music: MusicApp) -> MusicApp:
+    """The module's music app, without anybody in it."""
+    module_music.empty()
+    return module_music
