@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from simulator import person_tokens
+from simulator.action_runner import find_node
 from simulator.applications import Api
 from simulator.errors import no_such_user
 from simulator.journal import APP
@@ -17,7 +18,7 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class AccessControl:
-    """Handlers of `/_sim/clients`, `/_sim/apis`, `/_sim/keys*` and `/_sim/tokens`."""
+    """Handlers of `/_sim/clients`, `/_sim/apis`, `/_sim/actions`, `/_sim/keys*` and `/_sim/tokens`."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -26,6 +27,7 @@ class AccessControl:
         return [
             ("POST", "/_sim/clients", self.new_client),
             ("POST", "/_sim/apis", self.new_api),
+            ("GET", "/_sim/actions", self.actions),
             ("POST", "/_sim/tokens", self.token),
             ("GET", "/_sim/keys", self.keys),
             ("POST", "/_sim/keys/rotate", self.rotate),
@@ -51,7 +53,11 @@ class AccessControl:
         self._tenant.applications.register_api(api)
         return {"identifier": api.identifier}
 
-    async def keys(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002 one signature for all handlers
+    async def actions(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002 one signature for all handlers
+        """Answer what runs Actions (`node`: its path, or null), and the last `executions` with what they printed."""
+        return {"node": find_node(), "executions": list(self._tenant.actions.executions)}
+
+    async def keys(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
         """Answer the `kid`s: `{current, next, previous}`."""
         return self._tenant.keys.as_dict()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simulator.errors import ApiError, OAuthError
+from simulator.errors import OAuthError
 
 MUSIC_API = "https://api.music.example/"
 
@@ -74,11 +74,7 @@ class Applications:
         return self._clients.get(client_id)
 
     def change(self, client_id: str, **changes: Any) -> Client:
-        """ApiError 404 when there is none."""
-        client = self._clients.get(client_id)
-        if client is None:
-            raise ApiError(404, "The client does not exist", "inexistent_client")
-        self._clients[client_id] = replace(client, **changes)
+        self._clients[client_id] = replace(self._clients[client_id], **changes)
         return self._clients[client_id]
 
     def authenticated(self, asked: dict[str, Any]) -> Client:

@@ -54,7 +54,7 @@ class CodeGrants:
             if grant is None or grant.request.client.client_id != client.client_id:
                 raise _invalid("Unknown or invalid refresh token.")
             user = self._alive(grant)
-            grant = await self._sign_in.granted(grant.request, grant.session, user)
+            grant = await self._sign_in.granted(grant.request, grant.session, user, self._tenant.journal.any_ip())
         except RedirectError as refusal:
             self._tenant.journal.token_refused("fertft", refusal.description, client.client_id)
             raise OAuthError(403, refusal.error, refusal.description) from None

@@ -16,6 +16,7 @@ DEFAULT_SCOPES = (
     "create:users_app_metadata", "read:logs", "read:log_streams", "create:log_streams", "update:log_streams", "delete:log_streams",
     "read:connections", "delete:connections", "read:events", "create:event_streams", "read:event_streams", "update:event_streams",
     "delete:event_streams", "read:event_deliveries", "update:event_deliveries",
+    "create:actions", "read:actions", "update:actions", "delete:actions", "read:clients", "update:clients",
 )  # fmt: skip
 
 

@@ -22,8 +22,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simulator import certificates
+from simulator.actions_api import ActionsApi
 from simulator.authentication import AuthenticationApi
 from simulator.authorize import AuthorizePages
+from simulator.clients_api import ClientsApi
 from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
 from simulator.event_streams_api import EventStreamsApi
@@ -78,6 +80,8 @@ def domain_app(tenant: Tenant) -> ASGIApp:
         ConnectionsApi(tenant),
         EventStreamsApi(tenant),
         EventsApi(tenant),
+        ActionsApi(tenant),
+        ClientsApi(tenant),
     )
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
     management = Mount("/api/v2", ManagementApi(tenant, endpoints))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from simulator import post_login
 from simulator.authorize_request import AuthorizeRequest, RedirectError
 from simulator.logins import Grant, Session
 from simulator.logs import Fields
@@ -47,7 +48,7 @@ class SignIn:
             user = self._tenant.directory.log_in(user.user_id, ip)
         identity, app, journal = identity_of(user, session), app_of(request), self._tenant.journal
         try:
-            grant = await self.granted(request, session, user)
+            grant = await self.granted(request, session, user, ip)
         except RedirectError as refusal:
             journal.login_refused(user, identity, ip, app, refusal.description)
             return request.refused(refusal), False
@@ -57,11 +58,11 @@ class SignIn:
             journal.logged_in(user, identity, ip, app, silent=silent, session=session.id)
         return request.back(code=self._logins.codes.issue(grant)), True
 
-    async def granted(self, request: AuthorizeRequest, session: Session, user: User) -> Grant:
+    async def granted(self, request: AuthorizeRequest, session: Session, user: User, ip: str) -> Grant:
         """Ask the bound Actions. RedirectError when the person may not enter."""
         if user.blocked is True:
             raise BLOCKED
-        return Grant(request, session)
+        return await post_login.asked(self._tenant, Grant(request, session), user, identity_of(user, session), ip)
 
 
 def app_of(request: AuthorizeRequest) -> Fields:

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from simulator.actions import Actions
 from simulator.applications import Applications
 from simulator.clock import Clock
 from simulator.connections import Connections
@@ -71,6 +72,7 @@ class Tenant:
         self.journal = Journal(self.logs, clock, random.Random(f"journal {seed}"), f"{name}.example.com")
         self.keys = SigningKeys()
         self.logins = Logins(clock)
+        self.actions = Actions(clock, random.Random(f"actions {seed}"))
         self.applications = Applications(random.Random(f"clients {seed}"))
         self.authority = Authority(clock, self.applications, self.keys)
         self.default_client = self.applications.new_client(DEFAULT_SCOPES, "Default machine client")
