@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget
+from worker.domain.roles import rules
 from worker.domain.users import Tolerances
 from worker.errors import DatabaseDown, Error
 from worker.queue import Doorbell, connect_redis, make_celery
@@ -21,7 +22,10 @@ from worker.store.session import make_engine
 from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.learn import LogRecords
+from worker.sync.plans import Planner
+from worker.sync.push import Push
 from worker.sync.refresh import Refresh
+from worker.sync.snapshots import EventStream
 
 # A task uses one connection at a time, and one more only where it must commit beside an open transaction.
 CONNECTIONS_PER_CHILD = 2
@@ -104,7 +108,7 @@ class Parts:
     @property
     def sources(self) -> tuple[Source[Any], ...]:
         """What drain finds in the inbox; what somebody waits for comes first."""
-        return (Plays(self.settings.plays_per_listener_per_day), LogRecords())
+        return (Plays(self.settings.plays_per_listener_per_day), EventStream(self.tolerances), LogRecords())
 
     @property
     def tolerances(self) -> Tolerances:
@@ -114,6 +118,15 @@ class Parts:
     def refresh(self) -> Refresh:
         """Return the refresh loop."""
         return Refresh(self.engine, self.tenant, self.budget, self.tolerances, self.settings.fingerprint_key)
+
+    @property
+    def planner(self) -> Planner:
+        """What is wanted of people's metadata."""
+        return Planner(rules(self.settings.role_tiers), self.settings.default_display_name)
+
+    def push(self) -> Push:
+        """Return the push loop."""
+        return Push(self.engine, self.tenant, self.budget, self.planner, self.settings.fingerprint_key)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,8 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 SCHEDULE = {
     "drain": _every(5, "drain"),
     "refresh": _every(5, "refresh"),
+    "push": _every(5, "push"),
+    "sweep": _every(60, "sweep"),
     "heartbeat": _every(15, "heartbeat"),
     "clean": _every(600, "clean"),
 }

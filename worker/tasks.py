@@ -12,16 +12,17 @@ from sqlalchemy.exc import OperationalError
 from worker.bootstrap import BEAT, SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
-from worker.store import inbox, notes, plays
+from worker.store import inbox, notes, plays, pushed
 from worker.sync.count import clean_plays
 from worker.sync.drain import take_turns
+from worker.sync.sweep import sweep as sweep_users
 
 log = get_logger(__name__)
 
 
 def register(app: Celery) -> None:
     """Register every task with the app."""
-    for task in (drain, refresh, clean, heartbeat):
+    for task in (drain, refresh, push, sweep, clean, heartbeat):
         app.task(name=f"worker.tasks.{task.__name__}")(_guarded(task))
 
 
@@ -37,9 +38,26 @@ def drain() -> None:
 def refresh() -> None:
     """Read users that have news for a slice; ring again when the budget allows more."""
     parts().doorbell.answered("refresh")
-    again = parts().refresh().run(go_on=_slice())
+    loop = parts().refresh()
+    again = loop.run(go_on=_slice())
     if again is not None:
         parts().doorbell.ring("refresh", countdown=again or None)
+    if loop.suspected:
+        parts().doorbell.ring("push")
+
+
+def push() -> None:
+    """Push what was earned or wished for a slice; ring again when more is due or the budget allows more."""
+    parts().doorbell.answered("push")
+    again = parts().push().run(go_on=_slice())
+    if again is not None:
+        parts().doorbell.ring("push", countdown=again or None)
+
+
+def sweep() -> None:
+    """Look for what must be pushed though nobody asked for it; ring for push where there is some."""
+    if sweep_users(parts().engine, parts().planner, go_on=_slice()):
+        parts().doorbell.ring("push")
 
 
 def clean() -> None:
@@ -48,6 +66,7 @@ def clean() -> None:
         notes.forget_quiet_processes(connection)
     _repeat(partial(inbox.clean, retention=parts().settings.inbox_retention))
     _repeat(plays.clean_days)
+    _repeat(partial(pushed.clean, retention=parts().settings.inbox_retention))
     clean_plays(parts().engine, go_on=_slice())
 
 

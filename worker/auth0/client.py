@@ -9,9 +9,9 @@ Callers take from the budget before they ask: one token per method called.
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 from auth0.management import ManagementClient
@@ -109,6 +109,34 @@ class Tenant:
             raise BadRecord("Auth0 answered with another user's profile")
         return found
 
+    # Writing users
+
+    def patch_user(self, user_id: str, body: Mapping[str, Mapping[str, Any]], correlation_id: str) -> Profile | None:
+        """Write metadata: {"app_metadata": {…}, "user_metadata": {…}}, each merged at its first level, and none of them empty.
+
+        Returns the profile as it is then, or None where Auth0 itself says that there is no such user. The record of it in
+        the tenant's log carries `correlation_id` (at most 64 characters). Raises Rejected where Auth0 does not take this
+        body for this user, BadRecord where it took it and answered with no profile of this user. A token that is refused
+        is dropped and nothing is sent again: a PATCH belongs to the read before it, which would be too old (P16).
+        """
+        if not body or not all(body.values()):
+            raise ValueError("an empty object would wipe all metadata of its kind")
+        options: RequestOptions = {**_NO_RETRIES, "additional_headers": {"X-Correlation-ID": correlation_id}}
+        found: Profile | _No = self._ask(
+            "write_users",
+            "update:users" if "user_metadata" in body else "update:users_app_metadata",
+            lambda api: api.users.update(user_id, request_options=options, **body),  # type: ignore[arg-type]
+            _read_profile,
+            again=False,
+        )
+        if found is _No.SUCH_USER:
+            return None
+        if found is _No.SENSE or found["user_id"] != user_id:
+            raise BadRecord("Auth0 answered a write with something else than this user's profile")
+        return found
+
+    # Searching users
+
     def take_that_fit(self, user_ids: Sequence[str], per_page: int = PER_PAGE) -> int:
         """Return how many of these ids, from the first on, one search can ask for: at least 1 unless there are none."""
         return self._bounds.fit(user_ids, per_page)
@@ -158,12 +186,23 @@ class Tenant:
     # Asking
 
     def _ask(
-        self, group: Group, scope: str, send: Callable[[ManagementClient], object], read: Callable[[Answer], T]
+        self,
+        group: Group,
+        scope: str,
+        send: Callable[[ManagementClient], object],
+        read: Callable[[Answer], T],
+        *,
+        again: bool = True,
     ) -> T:
-        """Send one request; return what `read` makes of the answer, or raise what an answer means that it cannot use."""
+        """Send one request; return what `read` makes of the answer, or raise what an answer means that it cannot use.
+
+        `again`: once more with a fresh token where Auth0 refuses the one we had.
+        """
         answer = self._send(group, send)
         if answer.status == 401 and answer.json_object() is not None:
             self._token.drop(answer.token)
+            if not again:
+                raise Throttled("Auth0 refused the API token, a new one is needed", retry_after=0.0)
             self._tell(lambda: self._budget.charge(group))
             answer = self._send(group, send)
         try:
@@ -197,7 +236,7 @@ class Tenant:
         body = answer.json_object()
         # A 404 that does not name a missing user is a wrong host, or a path that Auth0 no longer knows.
         theirs = body is not None and body.get("statusCode") == answer.status and answer.status < 500
-        if answer.status == 414 or (theirs and answer.status != 404):
+        if answer.status in (413, 414) or (theirs and answer.status != 404):
             self._tell(lambda: self._budget.heard(group, answer.headers))
             return self._refusal(group, scope, answer)
         self._tell(lambda: self._budget.failed(group))

@@ -163,10 +163,14 @@ function actions.give_back(class, tokens)
   return {}
 end
 
--- tokens: used without having been granted (a call repeated with a fresh token)
-function actions.charge(tokens)
+-- tokens, class: used without having been granted ("unasked": a call repeated with a fresh token), or booked ahead by a class
+function actions.charge(tokens, class)
   state.level = math.max(-burst, state.level - tonumber(tokens))
-  redis.call('HINCRBY', KEYS[1], 'spent:unasked', tokens)
+  if class ~= 'unasked' then
+    local i = rank(class)
+    state.credit[i] = state.credit[i] - tonumber(tokens)
+  end
+  redis.call('HINCRBY', KEYS[1], 'spent:' .. class, tokens)
   return {}
 end
 

@@ -122,7 +122,24 @@ class Budget:
 
     def charge(self, group: Group, n: int = 1) -> None:
         """Book requests that were sent without a grant; the bucket may go below zero."""
-        self._run(group, "charge", n)
+        self._run(group, "charge", n, "unasked")
+
+    def take_read_and_write(self, priority: Priority) -> Grant:
+        """Take what a strong read and the PATCH after it need, both or nothing: between the two nobody may wait (P16).
+
+        A write that is not needed after all is given back. Where one bucket serves both groups, the write is booked ahead,
+        so that even a bucket of one token allows a push: whoever comes next waits a little longer.
+        """
+        read = self.take("read_users", priority)
+        if not read.granted:
+            return read
+        if self._bucket("read_users") == self._bucket("write_users"):
+            self._run("write_users", "charge", 1, priority)
+            return read
+        write = self.take("write_users", priority)
+        if not write.granted:
+            self.give_back("read_users", priority, 1)
+        return write
 
     def look(self, group: Group) -> Look:
         """Look without taking, to choose between strong reads and pages."""
@@ -183,8 +200,11 @@ class Budget:
         number = _number(value)
         return "" if number is None else repr(number * self._share)
 
+    def _bucket(self, group: Group) -> str:
+        return group if group in self._limits else "other" if "other" in self._limits else GLOBAL
+
     def _run(self, group: Group, action: str, *arguments: float | str) -> list[Any]:
-        bucket = group if group in self._limits else "other" if "other" in self._limits else GLOBAL
+        bucket = self._bucket(group)
         with _broker():
             answer: list[Any] = self._script(keys=[self._key(bucket)], args=[action, self._terms[bucket], *arguments])
         return answer

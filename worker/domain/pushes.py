@@ -5,10 +5,12 @@ and `user_metadata.displayName`. Nothing else is ever sent.
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 from worker.domain.roles import RoleChange, Rule, role_change
 
@@ -51,34 +53,35 @@ class Wanted:
 class Difference:
     """What a profile lacks. `values`: what to send, by part. `shown`: wishes that it shows already, by number.
 
-    `unwritable`: parts that cannot be written without destroying what is there, and why.
+    `unwritable`: parts that cannot be written without destroying what is there, and why. `by_default`: the display name to
+    send is nobody's choice.
     """
 
     values: Mapping[Part, Any] = field(default_factory=dict)
     roles: RoleChange | None = None
     shown: Mapping[Attribute, int] = field(default_factory=dict)
     unwritable: Mapping[Part, str] = field(default_factory=dict)
-    default_only: bool = False
+    by_default: bool = False
 
     @property
-    def nothing(self) -> bool:
-        """Whether there is nothing to do, not even to note."""
-        return not (self.values or self.shown or self.unwritable)
+    def default_only(self) -> bool:
+        """Whether nothing but a default name is to be sent."""
+        return self.by_default and set(self.values) == {"displayName"}
 
     def only(self, parts: Collection[Part]) -> "Difference":
         """Return the same with only these parts to send."""
         values: dict[Part, Any] = {part: value for part, value in self.values.items() if part in parts}
-        return Difference(values, self.roles if "roles" in values else None, self.shown, self.unwritable)
+        return replace(self, values=values, roles=self.roles if "roles" in values else None)
 
     def without_losses(self) -> "Difference":
         """Return the same with no role taken away (P19)."""
         if self.roles is None or not self.roles.lost:
             return self
-        values: dict[Part, Any] = {part: value for part, value in self.values.items() if part != "roles"}
+        others = self.only(self.values.keys() - {"roles"})
         if not self.roles.gained:
-            return Difference(values, None, self.shown, self.unwritable)
+            return others
         kept = RoleChange([*self.roles.held, *self.roles.gained], self.roles.gained, (), self.roles.held)
-        return Difference({**values, "roles": kept.roles}, kept, self.shown, self.unwritable)
+        return replace(others, values={**others.values, "roles": kept.roles}, roles=kept)
 
     def body(self) -> dict[str, dict[str, Any]]:
         """Return the PATCH that sends it. Auth0 merges metadata at the first level; an empty object would wipe it all."""
@@ -113,16 +116,10 @@ def difference(profile: Mapping[str, Any], wanted: Wanted, rules: Sequence[Rule]
             shown[attribute] = wish.number
         else:
             values[attribute] = wish.value
-    default_only = False
-    if (
-        wanted.default_name
-        and "displayName" not in wanted.wishes
-        and user is not None
-        and user.get("displayName") is None
-    ):
-        default_only = not values
+    nameless = user is not None and user.get("displayName") is None and "displayName" not in wanted.wishes
+    if wanted.default_name and nameless:
         values["displayName"] = wanted.default_name
-    return Difference(values, change, shown, unwritable, default_only)
+    return Difference(values, change, shown, unwritable, by_default=bool(wanted.default_name) and nameless)
 
 
 def not_shown(profile: Mapping[str, Any], values: Mapping[Part, Any]) -> list[Part]:
@@ -138,6 +135,14 @@ def _metadata(profile: Mapping[str, Any], place: str) -> Mapping[str, Any] | Non
     return found if isinstance(found, Mapping) else None
 
 
+def concerns_a_push(known: Mapping[str, Any] | None, said: Mapping[str, Any]) -> bool:
+    """Tell whether a snapshot says something that a push may have to answer: metadata, identities, a login without a name."""
+    if known is None or any(known.get(key) != said.get(key) for key in ("app_metadata", "user_metadata", "identities")):
+        return True
+    named = (_metadata(said, "user_metadata") or {}).get("displayName") is not None
+    return not named and known.get("last_login") != said.get("last_login")
+
+
 def rest(pushes_in_the_last_hour: int, *, wished: bool) -> timedelta:
     """Return how long a user rests after a push: whoever earns and loses a role all the time costs few calls.
 
@@ -147,3 +152,18 @@ def rest(pushes_in_the_last_hour: int, *, wished: bool) -> timedelta:
         return timedelta(0)
     longest = _REST if wished else _LONGEST_REST
     return min(timedelta(seconds=_REST.total_seconds() * 2 ** min(pushes_in_the_last_hour - 1, 10)), longest)
+
+
+_ECHO = "understudy-"
+
+
+def echo_name(push: UUID) -> str:
+    """Return the correlation id that a PATCH carries (Auth0 keeps 64 characters)."""
+    return _ECHO + push.hex
+
+
+def echo_of(correlation_id: str | None) -> UUID | None:
+    """Return which push a record's correlation id names, None for what is none of ours."""
+    if correlation_id is None or not re.fullmatch(_ECHO + "[0-9a-f]{32}", correlation_id):
+        return None
+    return UUID(correlation_id.removeprefix(_ECHO))

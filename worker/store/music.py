@@ -198,6 +198,13 @@ pushed = Table(
     Column("gained", ARRAY(Text), nullable=False, comment="roles that the push added"),
     Column("lost", ARRAY(Text), nullable=False, comment="roles that the push took away (P19 counts them)"),
     Column(
+        "allowed",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="a human let its losses pass: the brake does not count them",
+    ),
+    Column(
         "applied",
         Boolean,
         comment="whether the answer was applied with the version unmoved (P20); null: no answer yet",

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError
 
-from worker.domain.users import Mark, Profile, Read, Row, Verdict, Write
-from worker.store import notes, users
+from worker.domain.pushes import concerns_a_push
+from worker.domain.users import Mark, Profile, Read, Row, Verdict, Write, secondary_ids
+from worker.store import notes, pushes, users, wishes
 from worker.store.users import Claim, Held, UserNews
 
 # P19: deletions that no record announced stop beyond this share of the users in a day, but never below this number.
@@ -19,11 +21,17 @@ Rule = Callable[[Row, Mark | None, Read, Profile | None], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """How many of the answers changed the copy, how many marks they cleared, how many deletions were braked."""
+    """How many of the answers changed the copy, how many marks they cleared, how many deletions were braked.
+
+    `stood`: whose answers were applied with the version unmoved, those that changed nothing included (P9). `suspected`: how
+    many users may need a push now (P15).
+    """
 
     written: int = 0
     cleared: int = 0
     braked: int = 0
+    stood: frozenset[str] = frozenset()
+    suspected: int = 0
 
 
 def apply(
@@ -90,8 +98,28 @@ def _write(
         if verdict.clear and user_id not in braked and (mark := held[user_id].mark)
     }
     users.clear(connection, served)
+    gone = [user_id for user_id in by_write[Write.TOMBSTONE] if user_id not in braked]
+    wishes.drop(connection, gone)
+    pushes.drop(connection, gone)
+    snapshots = [(held[user_id].row, profile) for user_id in by_write[Write.SNAPSHOT] if (profile := said[user_id])]
     return Applied(
-        len(by_write[Write.SNAPSHOT]) + len(by_write[Write.TOMBSTONE]) - len(braked), len(served), len(braked)
+        written=len(snapshots) + len(gone),
+        cleared=len(served),
+        braked=len(braked),
+        stood=frozenset(by_write[Write.SNAPSHOT] + by_write[Write.CONFIRM] + gone),
+        suspected=suspect(connection, snapshots),
+    )
+
+
+def suspect(connection: Connection, written: Sequence[tuple[Row, Profile]]) -> int:
+    """Mark for a push those whose snapshots, just written over these rows, may ask for one (P15); return how many.
+
+    A hint: what it misses the sweep finds.
+    """
+    secondaries = frozenset[str]().union(*(secondary_ids(profile) for _, profile in written))
+    wishes.drop(connection, sorted(secondaries))
+    return pushes.suspect(
+        connection, [row.user_id for row, profile in written if concerns_a_push(row.profile, profile)]
     )
 
 
@@ -112,3 +140,9 @@ def _brake(connection: Connection, held: Mapping[str, Held], tombstones: Sequenc
             "look with `understudy brake`, then let them be asked again or go",
         )
     return frozenset(braked)
+
+
+def refuses_a_value(error: DBAPIError | UnicodeError) -> bool:
+    """Whether PostgreSQL will never take this value: it is no text or number there, or beyond a limit (class 54: an index's, the stack's)."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, DataError | UnicodeError) or (state or "").startswith("54")

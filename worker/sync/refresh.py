@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget, Priority
@@ -41,6 +41,8 @@ class Refresh:
     budget: Budget
     tolerances: Tolerances
     fingerprint_key: bytes
+    suspected: int = 0
+    """How many users may need a push by what was read so far: a reason to ring for it."""
 
     def run(self, *, go_on: Callable[[], bool]) -> float | None:
         """Read until nothing is due, the budget is spent, or `go_on` says stop.
@@ -172,7 +174,7 @@ class Refresh:
         try:
             applied = answers.apply(self.engine, said, rule, settle=settle)
         except (DBAPIError, UnicodeError) as error:
-            if not _refuses_a_value(error):
+            if not answers.refuses_a_value(error):
                 raise
             if len(said) == 1:
                 self._put_off(said[0][0], BadRecord("PostgreSQL cannot hold a value of this profile"))
@@ -183,6 +185,7 @@ class Refresh:
         totals["written"] += applied.written
         totals["cleared"] += applied.cleared
         totals["braked"] += applied.braked
+        self.suspected += applied.suspected
 
     def _say_refused(self, error: Refused) -> None:
         missing = f"scope {error.scope} is missing" if error.scope else "the credentials are refused"
@@ -194,9 +197,3 @@ class Refresh:
         with self.engine.begin() as connection:
             if notes.end_condition(connection, "auth0_refused"):
                 log.info("auth0 accepts again")
-
-
-def _refuses_a_value(error: DBAPIError | UnicodeError) -> bool:
-    """Whether PostgreSQL will never take this value: it is no text or number there, or beyond a limit (class 54: an index's, the stack's)."""
-    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    return isinstance(error, DataError | UnicodeError) or (state or "").startswith("54")

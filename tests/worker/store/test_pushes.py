@@ -62,10 +62,10 @@ def test_a_mark_wakes_what_waits_for_a_change_and_shortens_no_rest(connection: C
 
 
 def test_a_reason_to_hurry_takes_a_default_name_out_of_the_last_class(connection: Connection) -> None:  # P17
-    pushes.mark(connection, ["auth0|ada"], last=True)
+    pushes.mark(connection, [], last=["auth0|ada"])
     pushes.mark(connection, ["auth0|ada"])
     assert rows(connection, "last") == [(False,)]
-    pushes.mark(connection, ["auth0|ada"], last=True)
+    pushes.mark(connection, [], last=["auth0|ada"])
     assert rows(connection, "last") == [(False,)]
 
 

@@ -98,6 +98,7 @@ CREATE TABLE pushed (
   pushed_at timestamptz NOT NULL DEFAULT now(),
   gained text[] NOT NULL,
   lost text[] NOT NULL,
+  allowed boolean NOT NULL DEFAULT false,
   applied boolean,
   CONSTRAINT pushed_pkey PRIMARY KEY (id),
   CONSTRAINT pushed_correlation_id_key UNIQUE (correlation_id)
@@ -159,6 +160,7 @@ COMMENT ON COLUMN pushed.correlation_id IS 'what the PATCH carried and its event
 COMMENT ON COLUMN pushed.pushed_at IS 'written before the PATCH is sent, so that a crash cannot hide it';
 COMMENT ON COLUMN pushed.gained IS 'roles that the push added';
 COMMENT ON COLUMN pushed.lost IS 'roles that the push took away (P19 counts them)';
+COMMENT ON COLUMN pushed.allowed IS 'a human let its losses pass: the brake does not count them';
 COMMENT ON COLUMN pushed.applied IS 'whether the answer was applied with the version unmoved (P20); null: no answer yet';
 COMMENT ON COLUMN pushes.number IS 'new with every reason to look';
 COMMENT ON COLUMN pushes.last IS 'only a default name is wanted, which goes when nothing else does (P17)';

@@ -1,0 +1,42 @@
+"""The sweep: finds who differs from what was earned or wished, whether anybody told or not (P15)."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine
+
+from worker.store import cursors, notes, pushes
+from worker.store.people import people, stretch
+from worker.store.pushes import Mark
+from worker.sync.plans import Planner
+
+NAME = "sweep"
+# Users looked at in one transaction: some 20 ms of reading.
+ROWS = 2000
+
+
+def sweep(engine: Engine, planner: Planner, *, go_on: Callable[[], bool]) -> int:
+    """Go on through the users, from where the last sweep stopped, until their end or until `go_on` says stop; return how many were marked."""
+    marked, ended = 0, False
+    while not ended and go_on():
+        with engine.begin() as connection:
+            found = stretch(connection, cursors.position(connection, NAME), rows=ROWS, names=bool(planner.default_name))
+            marked += _mark(connection, planner, found.suspects)
+            cursors.move(connection, NAME, found.end)
+            ended = found.end is None
+            if ended and not pushes.braked(connection):
+                notes.end_condition(connection, "removals_braked")
+    return marked
+
+
+def _mark(connection: Connection, planner: Planner, suspects: list[str]) -> int:
+    """Mark those of the suspects for whom something is to be sent now."""
+    known, marks = people(connection, suspects), pushes.held(connection, suspects)
+    hurried, last = [], []
+    for user_id, person in known.items():
+        plan = planner.plan(marks.get(user_id) or Mark(user_id), person, person.metadata, person.updated_at)
+        if plan.send.default_only:
+            last.append(user_id)
+        elif plan.send.values or plan.send.shown or (user_id in marks and not plan.waits):
+            hurried.append(user_id)
+    pushes.mark(connection, hurried, last=last)
+    return len(hurried) + len(last)
