@@ -64,11 +64,13 @@ class Faults:
         """Replace all faults. ValueError or TypeError for one that makes no sense."""
         self._faults = [Fault(**fault) for fault in faults]
 
-    def strike(self, where: str, method: str = "POST", path: str = "") -> list[Fault]:
-        """Find the faults that hit this call; each one's `times` is counted down."""
+    def strike(
+        self, where: str, method: str = "POST", path: str = "", kinds: frozenset[str] = frozenset(KINDS)
+    ) -> list[Fault]:
+        """Find the faults of these kinds that hit this call; each one's `times` is counted down."""
         struck = []
         for fault in self._faults:
-            if fault.fits(where, method, path) and self._rng.random() < fault.probability:
+            if fault.kind in kinds and fault.fits(where, method, path) and self._rng.random() < fault.probability:
                 if fault.times is not None:
                     fault.times -= 1
                 struck.append(fault)

@@ -1,4 +1,4 @@
-"""The control plane's handlers for events and what carries them."""
+"""The control plane's handlers for events, what carries them, and jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Settings = TypeVar("_Settings")
 
 
 class FeedsControl:
-    """Handlers of `/_sim/events*` and `/_sim/event-streams*`."""
+    """Handlers of `/_sim/events*`, `/_sim/event-streams*` and `/_sim/jobs`."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -35,6 +35,8 @@ class FeedsControl:
             ("POST", "/_sim/event-streams/drain", self.drain),
             ("POST", "/_sim/event-streams/forget", self.forget),
             ("PUT", "/_sim/event-streams/pace", self.set_pace),
+            ("GET", "/_sim/jobs", self.jobs),
+            ("PUT", "/_sim/jobs", self.set_jobs),
         ]
 
     async def events(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002 one signature for all handlers
@@ -92,6 +94,14 @@ class FeedsControl:
         """Set any of EventPace's fields."""
         self._streams.pace = with_changes(self._streams.pace, asked)
         return asdict(self._streams.pace)
+
+    async def jobs(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
+        return {**asdict(self._tenant.jobs.pace), "jobs": [job.as_dict() for job in self._tenant.jobs]}
+
+    async def set_jobs(self, asked: dict[str, Any]) -> Any:
+        """Set any of JobPace's fields."""
+        self._tenant.jobs.pace = with_changes(self._tenant.jobs.pace, asked)
+        return await self.jobs({})
 
     def _chosen(self, asked: dict[str, Any]) -> list[EventStream]:
         return [stream for stream in self._streams if asked.get("id") in (None, stream.id)]

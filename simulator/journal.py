@@ -37,6 +37,7 @@ _NOISE = (
     ("organization_member_added", "Member added"), ("gd_send_sms", "Guardian SMS sent"), ("wum", "User management warning"),
     ("limit_mu", "Blocked IP address"), ("pwd_leak", "Breached password"), ("fsa", "Login required"), ("cls", "Code sent"),
 )  # fmt: skip
+_SECRETS = frozenset({"password", "httpAuthorization", "link_with", "secrets", "token", "header_value", "users"})
 _DESCRIPTIONS = {
     "POST /users": "Create a User",
     "PATCH /users/{id}": "Update a User",
@@ -267,11 +268,10 @@ class Journal:
         }
         self._book.write("sscim", "Successful SCIM operation", {"connection_id": connection.id, "details": details})
 
-    def imported(self, connection: str) -> None:
-        """`sui`: names a connection, no user."""
-        self._book.write(
-            "sui", "Successfully imported users", {"details": {"connection": connection, "tenant": "*****"}}
-        )
+    def imported(self, connection: str, *, failed: bool = False) -> None:
+        """`sui`, or `fui`: names a connection, no user."""
+        code, said = ("fui", "Failed users import") if failed else ("sui", "Successfully imported users")
+        self._book.write(code, said, {"details": {"connection": connection, "tenant": "*****"}})
 
     def noise(self, user: User) -> None:
         """Write one of the many records that change nothing about anybody's profile."""
@@ -330,10 +330,7 @@ def scrub(body: Any) -> Any:
     if isinstance(body, msgspec.Struct):
         body = msgspec.to_builtins(body)
     if isinstance(body, dict):
-        return {
-            k: "*****" if k in {"password", "httpAuthorization", "link_with", "secrets"} else scrub(v)
-            for k, v in body.items()
-        }
+        return {k: "*****" if k in _SECRETS else scrub(v) for k, v in body.items()}
     return body
 
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from simulator import rate_limits
+from simulator import forms, rate_limits
 from simulator.errors import ApiError, insufficient_scope, invalid_body, no_such_user, too_many_requests
 from simulator.faults import Fault
 from simulator.journal import ApiRequest
@@ -154,6 +154,9 @@ async def _body_of(request: Request) -> Any:
             raise ApiError(413, f"Payload content length greater than maximum allowed: {MAX_BODY_BYTES}")
     if not raw:
         return None
+    content_type = request.headers.get("content-type", "")
+    if forms.is_form(content_type):
+        return forms.parts_of(content_type, raw)
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

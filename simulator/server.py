@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from simulator import certificates
+from simulator import certificates, downloads
 from simulator.actions_api import ActionsApi
 from simulator.authentication import AuthenticationApi
 from simulator.authorize import AuthorizePages
@@ -30,6 +30,7 @@ from simulator.connections_api import ConnectionsApi
 from simulator.control import Control
 from simulator.event_streams_api import EventStreamsApi
 from simulator.events_api import EventsApi
+from simulator.jobs_api import JobsApi
 from simulator.log_streams_api import LogStreamsApi
 from simulator.logs_api import LogsApi
 from simulator.management import ManagementApi
@@ -80,12 +81,13 @@ def domain_app(tenant: Tenant) -> ASGIApp:
         ConnectionsApi(tenant),
         EventStreamsApi(tenant),
         EventsApi(tenant),
+        JobsApi(tenant),
         ActionsApi(tenant),
         ClientsApi(tenant),
     )
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
     management = Mount("/api/v2", ManagementApi(tenant, endpoints))
-    return Starlette(routes=[management, *_login_routes(tenant, tenant.authority.issuer)])
+    return Starlette(routes=[management, *downloads.routes(tenant), *_login_routes(tenant, tenant.authority.issuer)])
 
 
 def browser_app(tenant: Tenant, issuer: str) -> ASGIApp:
@@ -116,6 +118,7 @@ async def serve(
     domain = f"127.0.0.1:{domain_socket.getsockname()[1]}"
     browser_issuer = f"http://127.0.0.1:{browser_socket.getsockname()[1]}/"
     tenant.authority.serve_at(domain)
+    tenant.jobs.folder = data
     domain_server = _Server(_config(domain_app(tenant), log_level, context))
     control_server = _Server(_config(Control(tenant).app(), log_level, None))
     browser_server = _Server(_config(browser_app(tenant, browser_issuer), log_level, None))
@@ -139,6 +142,7 @@ async def serve(
     )
     await tenant.streams.close()
     await tenant.event_streams.close()
+    await tenant.jobs.close()
 
 
 def _listen(port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from simulator.directory import Directory
 from simulator.event_streams import EventStreams
 from simulator.events import Events
 from simulator.faults import Faults
+from simulator.jobs import Jobs
 from simulator.journal import Journal
 from simulator.log_streams import LogStreams
 from simulator.logins import Logins
@@ -59,6 +60,7 @@ class Tenant:
         self.faults = Faults(random.Random(f"faults {seed}"))
         self.limits = RateLimits(plan, clock)
         self.streams = LogStreams(clock, random.Random(f"streams {seed}"), self.faults, self.stats)
+        self.jobs = Jobs(clock, random.Random(f"jobs {seed}"))
         self.event_streams = EventStreams(clock, random.Random(f"event streams {seed}"), self.faults, name)
         self.events.on_event.append(self.event_streams.offer)
         self.logs = LogBook(
