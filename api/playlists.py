@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, field
 from starlette.responses import Response
 
-from api.fields import Body, Id, Invalid, Name, Page, Query
+from api.fields import Body, Id, Name, Page, Query
 from api.operations import Call, Given, Operation, missing
 from api.problems import Problem
 from worker.library import Caller, playlists
@@ -127,13 +127,14 @@ async def _get(call: Call[Given], caller: Caller, playlist_id: int) -> Playlist:
     return found
 
 
-def _not_yours(error: NotYours) -> Invalid:
-    return Invalid({"pointer": f"#/songs/{error.position}"}, "is no song of yours")
+def _not_yours(error: NotYours) -> Problem:
+    detail = "There is no such song."
+    return Problem(404, detail, errors=[{"detail": detail, "pointer": f"#/songs/{error.position}"}])
 
 
 OPERATIONS = (
     Operation("GET", "/playlists", page, "The caller's playlists with plays and songs, oldest first", Page, Playlists),
-    Operation("POST", "/playlists", create, "Create a playlist", NewPlaylist, Playlist, status=201),
+    Operation("POST", "/playlists", create, "Create a playlist", NewPlaylist, Playlist, status=201, refuses=(404,)),
     Operation(
         "GET",
         "/playlists/getPlays",

@@ -1,7 +1,6 @@
 """Playlists: a person's own, their songs in order, their plays, and those that editors feature for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
@@ -35,11 +34,12 @@ class Playlists(Struct, frozen=True, gc=False):
 _SONGS = msgspec.json.Decoder(list[Song])
 
 
-@dataclass(frozen=True, slots=True)
 class NotYours(Exception):
-    """The song at this place (from 0) of a list is not among the caller's songs."""
+    """The song at `position` (from 0) of a list is not among the caller's songs."""
 
-    position: int
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
 
 
 _COLUMNS = f"""
