@@ -4,6 +4,10 @@ from http import HTTPStatus
 from typing import Any
 
 
+_PHRASES = {413: "Request Entity Too Large", 414: "Request-URI Too Large"}
+"""Where Auth0's phrase is not that of every Python's HTTPStatus."""
+
+
 class ApiError(Exception):
     """A refused call: `status` and the JSON `body` that goes with it."""
 
@@ -12,7 +16,7 @@ class ApiError(Exception):
         self.status = status
         self.body: dict[str, Any] = {
             "statusCode": status,
-            "error": HTTPStatus(status).phrase,
+            "error": _PHRASES.get(status) or HTTPStatus(status).phrase,
             "message": message,
             **({"errorCode": code} if code else {}),
             **extra,

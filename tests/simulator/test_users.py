@@ -134,7 +134,8 @@ def test_json_that_is_none_is_refused(tenant: Simulator) -> None:
 
 def test_a_body_over_a_megabyte_is_refused(tenant: Simulator) -> None:
     (user_id,) = tenant.sign_up()
-    assert tenant.api("PATCH", path_of(user_id), content=b" " * 1_100_000).status_code == 413
+    answer = tenant.api("PATCH", path_of(user_id), content=b" " * 1_100_000)
+    assert (answer.status_code, answer.json()["error"]) == (413, "Request Entity Too Large")
 
 
 def test_fields_narrow_a_profile(tenant: Simulator) -> None:
