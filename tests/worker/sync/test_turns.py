@@ -1,0 +1,92 @@
+"""Sources take turns: a heap of one holds up nobody's next batch, nor does one that fails (docs/protocol.md P22)."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from tests.worker.sync.radio import OWNER, Radio, play
+from worker.sync.count import Plays
+from worker.sync.drain import BATCH_ROWS, take_turns
+from worker.sync.learn import LogRecords
+
+SOURCES = (Plays(10), LogRecords())
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def radio(engine: Engine) -> Radio:
+    radio = Radio(engine)
+    radio.makes_playlists(OWNER)
+    return radio
+
+
+def resume_stream(engine: Engine, deliveries: int) -> None:
+    """Put a week of log records into the inbox."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO inbox (source, encoding, size, body) SELECT 'logs', 'identity', 2, '[]' FROM generate_series(1, :n)"
+            ),
+            {"n": deliveries},
+        )
+
+
+def waiting(radio: Radio) -> dict[str, int]:
+    return dict(radio.ask("SELECT source, count(*) FROM inbox WHERE state = 'pending' GROUP BY source"))
+
+
+def test_plays_do_not_wait_behind_a_heap_of_log_records(engine: Engine, radio: Radio) -> None:
+    resume_stream(engine, BATCH_ROWS + 1)
+    radio.hears(play())
+    rounds = iter([True, False])
+    rung: list[str] = []
+    take_turns(engine, SOURCES, go_on=lambda: next(rounds), ring=rung.append)
+    assert waiting(radio) == {"logs": 1}
+    assert radio.sums() == {1: 1}
+    assert rung == sorted({source.rings for source in SOURCES})
+
+
+def test_plays_that_come_while_records_are_drained_have_the_next_turn(engine: Engine, radio: Radio) -> None:
+    resume_stream(engine, 2 * BATCH_ROWS + 1)
+    rounds = iter([True, True, False])
+
+    def go_on() -> bool:
+        on = next(rounds)
+        if on and waiting(radio)["logs"] <= BATCH_ROWS + 1:
+            radio.hears(play())
+        return on
+
+    take_turns(engine, SOURCES, go_on=go_on, ring=lambda _: None)
+    assert waiting(radio) == {"logs": 1}
+    assert radio.sums() == {1: 1}
+
+
+class Broken(Plays):
+    """A source with a bug."""
+
+    def write(self, *_: object) -> dict[str, int]:
+        """Raise what nobody foresaw."""
+        raise ZeroDivisionError
+
+
+def test_a_source_that_fails_ends_its_own_turns_and_no_others(engine: Engine, radio: Radio) -> None:
+    resume_stream(engine, BATCH_ROWS + 1)
+    radio.hears(play())
+    rung: list[str] = []
+    with pytest.raises(ZeroDivisionError):
+        take_turns(engine, (Broken(10), LogRecords()), go_on=lambda: True, ring=rung.append)
+    assert waiting(radio) == {"plays": 1}
+    assert rung == ["refresh"]
+
+
+def test_it_ends_when_nothing_is_pending(engine: Engine, radio: Radio) -> None:
+    radio.hears(play())
+    take_turns(engine, SOURCES, go_on=lambda: True, ring=lambda _: None)
+    assert waiting(radio) == {}
