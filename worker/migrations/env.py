@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from worker.store.music import plays
+from worker.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=plays.metadata,  # of all tables: music's module builds on the copy's
+    target_metadata=metadata,
     transaction_per_migration=True,
     compare_server_default=False,
 )

@@ -14,6 +14,7 @@ from worker.domain.users import Profile, Tolerances, Verdict, Write
 from worker.store import users
 from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
+from worker.sync.answers import suspect
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
 
 
@@ -114,4 +115,5 @@ def _carry_out(
         if verdict.clear and (mark := held[user_id].mark) is not None
     }
     users.clear(connection, served)
+    suspect(connection, better)
     return len(better)

@@ -11,9 +11,7 @@ from sqlalchemy import Connection, create_engine, text
 
 from worker.errors import SchemaBehind, WrongTenant
 from worker.store import schema
-from worker.store.music import plays
-
-metadata = plays.metadata
+from worker.store.tables import metadata
 
 
 @pytest.fixture

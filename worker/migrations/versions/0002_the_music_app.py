@@ -106,11 +106,12 @@ CREATE TABLE pushed (
 CREATE INDEX pushed_user_id_pushed_at_idx ON pushed (user_id, pushed_at);
 CREATE INDEX pushed_pushed_at_idx ON pushed (pushed_at);
 
-CREATE TABLE cursors (
-  name text NOT NULL,
+CREATE TABLE sweep (
+  singleton boolean NOT NULL DEFAULT true,
   position text COLLATE "C" NOT NULL,
-  since timestamptz NOT NULL DEFAULT now(),
-  CONSTRAINT cursors_pkey PRIMARY KEY (name)
+  began_at timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT sweep_pkey PRIMARY KEY (singleton),
+  CONSTRAINT sweep_singleton_check CHECK (singleton)
 );
 
 CREATE TABLE sessions (
@@ -154,8 +155,6 @@ COMMENT ON COLUMN playlists.plays IS 'plays that counted';
 COMMENT ON COLUMN plays.play_id IS 'made by the client, so that a retry counts once';
 COMMENT ON COLUMN plays.played_at IS 'when the request arrived (our clock)';
 COMMENT ON COLUMN plays.counted IS 'false: the owner''s own, or beyond the day''s cap';
-COMMENT ON COLUMN cursors.name IS '"sweep": how far the search for differences has come (P15)';
-COMMENT ON COLUMN cursors.since IS 'when this round began';
 COMMENT ON COLUMN pushed.correlation_id IS 'what the PATCH carried and its event brings back (P20)';
 COMMENT ON COLUMN pushed.pushed_at IS 'written before the PATCH is sent, so that a crash cannot hide it';
 COMMENT ON COLUMN pushed.gained IS 'roles that the push added';
@@ -173,6 +172,8 @@ COMMENT ON COLUMN pushes.braked_at IS 'P19: the loss of a role waits for a human
 COMMENT ON COLUMN pushes.removal_allowed IS 'a human has answered: the role may go';
 COMMENT ON COLUMN sessions.session_hash IS 'SHA-256 of the id in the cookie';
 COMMENT ON COLUMN sessions.user_id IS 'null while a login is under way';
+COMMENT ON COLUMN sweep.position IS 'the user id that the search for differences has come to (P15)';
+COMMENT ON COLUMN sweep.began_at IS 'when this round began';
 COMMENT ON COLUMN wishes.number IS 'new with every wish: a wish is fulfilled only if it is still the one that was pushed (P17)'
 """
 
