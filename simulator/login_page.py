@@ -11,9 +11,10 @@ from msgspec import UNSET
 from starlette.responses import HTMLResponse
 
 from simulator.authorize_request import AuthorizeRequest
+from simulator.connections import DATABASE
 from simulator.users import User
 
-PEOPLE_SHOWN = 8
+PEOPLE_SHOWN = 6
 
 _PAGES = Environment(
     loader=PackageLoader("simulator", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -30,7 +31,7 @@ def login(
         400 if problem else 200,
         application=request.client.name,
         state=state,
-        people=[_shown(user) for user in people],
+        people=[_shown(user, whole=several) for user in people],
         typed=typed,
         problem=problem,
         unknown=unknown,
@@ -42,10 +43,13 @@ def message(status: int, title: str, text: str) -> HTMLResponse:
     return _page("message.html", status, title=title, text=text, is_error=status >= 400)
 
 
-def _shown(user: User) -> dict[str, str]:
+def _shown(user: User, *, whole: bool) -> dict[str, str]:
+    """Name a person in two lines; the connection, where it is not the usual one or (`whole`) tells them apart."""
     named = [value for value in (user.name, user.email, user.phone_number, user.username) if value is not UNSET]
     distinct = list(dict.fromkeys(named)) or [user.user_id]
-    notes = [*distinct[1:2], user.primary.connection, *(["blocked"] if user.blocked is True else [])]
+    connection = user.primary.connection
+    via = [connection] if whole or connection != DATABASE else []
+    notes = [*distinct[1:2], *via, *(["blocked"] if user.blocked is True else [])]
     return {"user_id": user.user_id, "label": distinct[0], "detail": " · ".join(notes)}
 
 

@@ -103,6 +103,9 @@ class Browser:
         """Log in with an e-mail address or a user id; answers what the callback hears."""
         return heard(self.submit(self.authorize(**changes), who=who))
 
+    def cookies(self) -> dict[str, str]:
+        return dict(self._http.cookies)
+
     def close(self) -> None:
         self._http.close()
 

@@ -50,6 +50,14 @@ def test_a_token_is_refused_as_auth0_refuses_it(
     assert (answer.status_code, answer.json()) == (status, error)
 
 
+def test_a_machine_has_tokens_for_an_api_too(tenant: Simulator) -> None:
+    token = tenant.ask_for_token(audience="https://api.music.example/").json()["access_token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["aud"], claims["gty"]) == ("https://api.music.example/", "client-credentials")
+    assert claims["sub"] == f"{tenant.ready['client_id']}@clients"
+    assert tenant.api("GET", NOBODY, token).status_code == 401
+
+
 def test_a_missing_scope_is_named(tenant: Simulator) -> None:
     answer = tenant.api("GET", NOBODY, tenant.token("read:logs"))
     assert answer.status_code == 403

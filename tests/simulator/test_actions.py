@@ -110,6 +110,7 @@ def test_deployed_but_not_bound_does_nothing_and_bound_runs_what_was_deployed_la
     assert claims_after_login(browser, person, prompt="login")[0]["hello"] == tenant.user(person)["email"]
     eventually(lambda: is_built(tenant, action))
     assert tenant.api("POST", f"{path}/deploy").json()["number"] == 2
+    assert tenant.api("GET", path).json()["all_changes_deployed"] is True
     assert claims_after_login(browser, person, prompt="login")[0]["hello"] == "changed"
 
 

@@ -212,8 +212,8 @@ def test_a_code_is_good_once_and_for_its_application_alone(tenant: Simulator, br
     code = browser.log_in(email_of(tenant)[1])["code"]
     browser.application.tokens(code)
     assert browser.application.exchange(code).status_code == 403
-    other = opened().application
-    assert other.exchange(browser.log_in(email_of(tenant)[1], prompt="login")["code"]).status_code == 403
+    other, fresh = opened().application, browser.log_in(email_of(tenant)[1], prompt="login")["code"]
+    assert other.exchange(fresh, code_verifier=browser.application.verifier).status_code == 403
 
 
 def test_userinfo_answers_the_profile(tenant: Simulator, browser: Browser) -> None:
@@ -263,8 +263,18 @@ def test_logging_out_ends_the_session_and_goes_where_it_may(tenant: Simulator, b
     email = email_of(tenant)[1]
     client_id = browser.application.client_id
     browser.log_in(email)
+    stolen = browser.cookies()
     logs = tenant.logs_of(lambda: browser.get("/v2/logout", client_id=client_id, returnTo=HOME))
     assert [log["type"] for log in logs] == ["slo"]
+    assert browser.cookies() == {}
+    assert (
+        "login_required"
+        in tenant.http.get(
+            "/authorize",
+            params=browser.application.parameters(prompt="none"),
+            headers={"Cookie": f"auth0={stolen['auth0']}"},
+        ).headers["location"]
+    )
     assert heard(browser.authorize(prompt="none"))["error"] == "login_required"
 
     assert browser.get("/v2/logout", client_id=client_id, returnTo=HOME).headers["location"] == HOME
