@@ -95,3 +95,11 @@ def test_a_hundred_thousand_users_fit_in_a_gigabyte(start: Callable[..., Simulat
     assert tenant.control("POST", "users/load", {"count": 100_000}) == {"users": 100_000}
     tenant.control("POST", "people/burst", {"logins": 20_000})
     assert psutil.Process(tenant.process.pid).memory_info().rss < 1_000_000_000
+
+
+def test_people_can_be_somebody_in_particular(tenant: Simulator) -> None:
+    profile = {"email": "user@domain.com", "name": "Úrsula", "app_metadata": {"roles": ["admin"]}}
+    assert tenant.sign_up(connection="acme-saml", profile=profile) == ["samlp|acme-saml|user@domain.com"]
+    shown = tenant.user("samlp|acme-saml|user@domain.com")
+    assert {name: shown[name] for name in profile} == profile
+    assert tenant.user(tenant.sign_up(profile={"email": "Ada@example.com"})[0])["email"] == "ada@example.com"
