@@ -11,7 +11,7 @@ from api.music import OPERATIONS
 from api.operations import Operation
 from tests.api.jwks import Key
 from tests.api.listeners import ADA, BOB, MusicApp, Person, problem
-from tests.api.web import at_once
+from tests.api.web import Web, at_once
 
 BODIES: dict[str, Any] = {
     "/displayName": {"displayName": "Ada"},
@@ -182,3 +182,8 @@ def test_callers_at_the_same_moment_are_not_mixed_up(music: MusicApp) -> None:
                 f"auth0|{which:03}",
                 f"name {which}",
             )
+
+
+def test_without_an_audience_there_is_no_music_app(web: Web) -> None:
+    for path in ("/me", "/songs", "/openapi.json"):
+        problem(web.client.get(path), 404)
