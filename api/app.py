@@ -46,7 +46,7 @@ def make_app(settings: Settings) -> Starlette:
             yield
         await asyncio.to_thread(doorbell.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *_webhooks(settings, inbox, doorbell),
             *(music_routes(music) if music is not None else ()),
@@ -57,6 +57,8 @@ def make_app(settings: Settings) -> Starlette:
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_error},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a sender that does not follow would lose what it sent, and see no error
+    return app
 
 
 def _webhooks(settings: Settings, inbox: Inbox, doorbell: Doorbell) -> Iterator[Route]:

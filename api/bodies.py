@@ -8,12 +8,14 @@ from starlette.types import Receive
 
 from worker.errors import Transient
 
-# A sender has so many seconds, and one more for each 50 KB that came; in all fewer than the 30 s of Heroku's router.
-GRACE, SLOWEST, LONGEST = 5.0, 50_000, 25.0
+# A sender has so many seconds, and one more for each 50 KB that came. In all fewer than the process has after SIGTERM (the
+# Procfile's 23 s, of Heroku's 30), storing included: whoever sends then still gets an answer.
+GRACE, SLOWEST, LONGEST = 5.0, 50_000, 20.0
 # Bodies being received at once, in bytes for the whole process.
 MOST_BYTES = 64 * 1024 * 1024
-# Unpacking this much is done in a thread: it would hold up everyone else for more than a millisecond.
-LARGE = 64 * 1024
+# A packed body this large is unpacked in a thread: it could become a thousand times as much, and would hold up everyone
+# else for milliseconds. Each such thread may hold two bodies of the largest size.
+LARGE, UNPACKING = 4 * 1024, 2
 _STEP = 256 * 1024
 
 
@@ -42,10 +44,11 @@ class Undecodable(Exception):
 
 
 class Room:
-    """The bytes of bodies that are being received; shared by all requests of a process."""
+    """The bytes of bodies that are being received, or wait to be unpacked; shared by all requests of a route."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._left = most
+        self.unpacking = asyncio.Semaphore(UNPACKING)
 
     def take(self, size: int) -> None:
         """Raise NoRoom if there is no room for `size` more bytes."""
@@ -101,14 +104,19 @@ def _oversize(size: int) -> Oversize:
     return Oversize(size, f"oversize, not kept, {size} bytes")
 
 
-async def undo(encoding: str, body: bytes, limit: int) -> bytes:
-    """Return `body` without its Content-Encoding, never making more than `limit` bytes of it.
+async def undo(encoding: str, body: bytes, limit: int, room: Room) -> bytes:
+    """Return `body`, just read, without its Content-Encoding, never making more than `limit` bytes of it.
 
     Raises Undecodable, or Oversize where it is larger than that.
     """
     if len(body) < LARGE:
         return _undo(encoding, body, limit)
-    return await asyncio.to_thread(_undo, encoding, body, limit)
+    room.take(len(body))  # what `read_body` has just given back, so there is room
+    try:
+        async with room.unpacking:
+            return await asyncio.to_thread(_undo, encoding, body, limit)
+    finally:
+        room.give_back(len(body))
 
 
 def _undo(encoding: str, body: bytes, limit: int) -> bytes:

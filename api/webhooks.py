@@ -67,7 +67,7 @@ class Webhook:
             body = await read_body(receive, self._limit, self._room)
             if encoding:
                 try:
-                    body = await undo(encoding, body, self._limit)
+                    body = await undo(encoding, body, self._limit, self._room)
                 except Undecodable:
                     note = f"Content-Encoding {encoding} could not be undone"
         except Oversize as oversize:

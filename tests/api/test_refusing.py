@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -204,3 +206,59 @@ def test_no_output_tells_of_secrets_or_people(
     assert "inbox_unavailable" in web.output
     password = own_postgres.url.partition(":")[2].partition(":")[2].partition("@")[0]
     assert password not in web.output
+
+
+def test_the_rest_of_a_refused_body_is_let_in_so_that_the_refusal_is_heard(web: Web) -> None:
+    with web.begin(4 * MIB, "wrong") as wire:
+        assert wire.hear().startswith(b"HTTP/1.1 401 ")
+        for _ in range(4):
+            wire.send(bytes(MIB))
+        wire.heard = b""
+        wire.send(HEAD + BODY)
+        assert b" 204 " in wire.hear()
+
+
+def test_a_slash_too_many_is_told_and_not_led_elsewhere(web: Web) -> None:
+    response = web.client.post(f"{WEBHOOK}/", content=BODY, headers={"authorization": TOKEN})
+    assert response.status_code == 404
+
+
+HEAD = f"POST {WEBHOOK} HTTP/1.1\r\nhost: x\r\nauthorization: {TOKEN}\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
+
+
+def test_heads_that_never_end_are_cut_off(web: Web) -> None:
+    with ExitStack() as stack:
+        silent, half, dripping, blank = (stack.enter_context(Wire(web.port)) for _ in range(4))
+        half.send(HEAD[:30])
+        dripping.send(b"GET / HTTP/1.1\r\nx: ")
+        blank.send(HEAD + BODY)
+        assert b" 204 " in blank.hear()
+        with suppress(OSError):  # the other side has closed
+            for _ in range(40):
+                dripping.send(b"y")
+                blank.send(b"\r\n")
+                time.sleep(0.5)
+        for wire in (silent, half, dripping, blank):
+            wire.hear_out()
+        assert (silent.heard, half.heard, dripping.heard) == (b"", b"", b"")
+    assert web.deliver(BODY).status_code == 204
+
+
+def test_a_head_without_end_is_cut_off_at_once(web: Web) -> None:
+    with Wire(web.port) as wire, suppress(OSError):
+        wire.send(b"GET / HTTP/1.1\r\n")
+        for _ in range(100):
+            wire.send(b"x" * 65_536)
+        pytest.fail("6 MB of a head were taken")
+
+
+def test_heads_in_pieces_are_served_also_on_a_connection_in_use(web: Web) -> None:
+    with Wire(web.port) as wire:
+        for number in range(3):
+            for start in range(0, len(HEAD), 40):
+                wire.send(HEAD[start : start + 40])
+                time.sleep(0.02)
+            wire.send(BODY)
+            wire.heard = b""
+            assert b" 204 " in wire.hear(), number
+    assert len(web.rows()) == 3
