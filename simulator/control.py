@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -136,11 +137,11 @@ class Control:
         return {"deleted": self._people.delete_connection(asked["connection"])}
 
     async def load(self, asked: dict[str, Any]) -> Any:
-        """`{count}`: users that were always there, without logs."""
-        count = int(asked["count"])
+        """`{count, created_from?, created_to?}`: users that were always there, without logs and events."""
+        count, span = int(asked["count"]), _span(asked)
         for start in range(0, count, 1000):
             await asyncio.sleep(0)
-            self._people.load(self._tenant.rng, min(1000, count - start))
+            self._people.load(self._tenant.rng, min(1000, count - start), span)
         return {"users": len(self._tenant.users)}
 
     async def truth(self, asked: dict[str, Any]) -> Any:
@@ -229,6 +230,14 @@ class Control:
     async def inject_logs(self, asked: dict[str, Any]) -> Any:
         """Put raw `{records}` into the log and the streams → `{log_ids}`."""
         return {"log_ids": [self._tenant.logs.inject(record).log_id for record in asked["records"]]}
+
+
+def _span(asked: dict[str, Any]) -> tuple[float, float] | None:
+    """Read `created_from` and `created_to` (ISO 8601; the latter is the former unless given)."""
+    if "created_from" not in asked:
+        return None
+    times = asked["created_from"], asked.get("created_to", asked["created_from"])
+    return datetime.fromisoformat(times[0]).timestamp(), datetime.fromisoformat(times[1]).timestamp()
 
 
 async def _breathe(number: int) -> None:

@@ -78,8 +78,8 @@ class Directory:
         }
         return self.add(connection, identity, fields)
 
-    def add(self, connection: Connection, identity: Identity, fields: Metadata) -> User:
-        """Make a new user of a connection, by a sign-up, a first login or the API. ApiError 409 when it exists."""
+    def add(self, connection: Connection, identity: Identity, fields: Metadata, at: float | None = None) -> User:
+        """Make a new user of a connection, now or `at` a time (UNIX seconds). ApiError 409 when it exists."""
         user_id = identity.full_id
         self.connections.named(connection.name)
         if self.users.get(user_id) is not None or self.users.primary_of(user_id) is not None:
@@ -87,7 +87,7 @@ class Directory:
         if connection.is_database and isinstance(fields.get("email"), str):
             fields["email"] = fields["email"].lower()
             self._check_email_is_free(fields["email"], connection, user_id)
-        now = iso(self._clock())
+        now = iso(self._clock() if at is None else at)
         user = User(
             user_id=user_id,
             created_at=now,

@@ -1,4 +1,4 @@
-"""The control plane's handlers for events, what carries them, and jobs."""
+"""The control plane's handlers for events, what carries them, the log's age, and jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Settings = TypeVar("_Settings")
 
 
 class FeedsControl:
-    """Handlers of `/_sim/events*`, `/_sim/event-streams*` and `/_sim/jobs`."""
+    """Handlers of `/_sim/events*`, `/_sim/event-streams*`, `/_sim/logs*` and `/_sim/jobs`."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -35,6 +35,8 @@ class FeedsControl:
             ("POST", "/_sim/event-streams/drain", self.drain),
             ("POST", "/_sim/event-streams/forget", self.forget),
             ("PUT", "/_sim/event-streams/pace", self.set_pace),
+            ("PUT", "/_sim/logs", self.set_aging),
+            ("POST", "/_sim/logs/expire", self.expire_logs),
             ("GET", "/_sim/jobs", self.jobs),
             ("PUT", "/_sim/jobs", self.set_jobs),
         ]
@@ -94,6 +96,15 @@ class FeedsControl:
         """Set any of EventPace's fields."""
         self._streams.pace = with_changes(self._streams.pace, asked)
         return asdict(self._streams.pace)
+
+    async def set_aging(self, asked: dict[str, Any]) -> Any:
+        """Set any of LogAging's fields."""
+        self._tenant.logs.aging = with_changes(self._tenant.logs.aging, asked)
+        return asdict(self._tenant.logs.aging)
+
+    async def expire_logs(self, asked: dict[str, Any]) -> Any:
+        """Forget all but the last `keep` log records: checkpoints before them are expired → `{kept}`."""
+        return {"kept": self._tenant.logs.expire(int(asked.get("keep", 0)))}
 
     async def jobs(self, asked: dict[str, Any]) -> Any:  # noqa: ARG002
         return {**asdict(self._tenant.jobs.pace), "jobs": [job.as_dict() for job in self._tenant.jobs]}

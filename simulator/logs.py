@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -36,6 +37,22 @@ class LogRecord(msgspec.Struct, gc=False):
         return {**dict.fromkeys(_NULL_WHEN_PULLED), **data} if isinstance(data, dict) else {"data": data}
 
 
+@dataclass
+class LogAging:
+    """How the log ages, and how far its ids are from the order in which records can be read."""
+
+    id_skew: float = 0.0
+    """An id's time is up to so many seconds too early: a record may come to stand before others that were read already."""
+    retention_days: float | None = None
+    """Days that records can be pulled; the plan says it unless this does."""
+    expired_status: int = 400
+    """What pulling from a record answers that is kept no more; with 200 the oldest that is kept follows."""
+
+    def __post_init__(self) -> None:
+        if self.expired_status not in {200, 400, 404}:
+            raise ValueError("expired_status is one of 200, 400, 404")
+
+
 class LogBook:
     """Writes records, keeps the last `retention` of them in the order of their ids, tells `on_record` of each."""
 
@@ -50,6 +67,7 @@ class LogBook:
         on_record: Callable[[LogRecord], None],
     ) -> None:
         self.skew = skew
+        self.aging = LogAging()
         self._clock = clock
         self._rng = rng
         self._tenant = tenant
@@ -58,11 +76,12 @@ class LogBook:
         self._records: list[LogRecord] = []
         self._ids: list[str] = []
         self._number = 0
+        self._expired_to = ""
 
     def write(self, code: str, description: str | None, fields: Fields) -> LogRecord:
         """Add a record. Its date is off by up to `skew` seconds, its id is not: neither order is the order of events."""
         now = self._clock()
-        log_id = self._next_id(now)
+        log_id = self._next_id(now - self._rng.uniform(0, self.aging.id_skew))
         data = {
             "date": iso(now + self._rng.uniform(-self.skew, self.skew)),
             "type": code,
@@ -98,6 +117,19 @@ class LogBook:
         start = bisect_right(self._ids, log_id)
         return self._records[start : start + take]
 
+    def has_expired(self, log_id: str) -> bool:
+        """Whether that record, or one that stood behind it, is kept no more."""
+        return log_id <= self._expired_to
+
+    def expire(self, keep: int) -> int:
+        """Forget all but the last `keep` records, as age would; answers how many are left."""
+        self._forget(max(0, len(self._ids) - keep))
+        return len(self._ids)
+
+    def expire_before(self, moment: float) -> None:
+        """Forget records older than that (UNIX seconds)."""
+        self._forget(bisect_left(self._ids, f"90020{compact(moment)}"))
+
     def newest(self) -> list[LogRecord]:
         """All that are kept, the newest first."""
         return self._records[::-1]
@@ -113,6 +145,11 @@ class LogBook:
         self._records.insert(place, record)
         self._ids.insert(place, record.log_id)
         if len(self._records) > self._retention + self._retention // 10:
-            del self._records[: -self._retention], self._ids[: -self._retention]
+            self.expire(self._retention)
         self._on_record(record)
         return record
+
+    def _forget(self, count: int) -> None:
+        if count:
+            self._expired_to = self._ids[count - 1]
+            del self._records[:count], self._ids[:count]

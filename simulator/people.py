@@ -75,11 +75,14 @@ class People:
             self._journal.signed_up(user, self._journal.any_ip())
         return self.log_in(user.user_id) if log_in else user
 
-    def load(self, rng: random.Random, count: int) -> None:
-        """Make users who were there before: no logs, no events, no logins, in the search index at once."""
+    def load(self, rng: random.Random, count: int, span: tuple[float, float] | None = None) -> None:
+        """Make users who were there before: no logs, no events, no logins, in the search index at once.
+
+        They were created now, or somewhen in the `span` (UNIX seconds).
+        """
         with self._tenant.events.silence():
             for _ in range(count):
-                self._new_user(rng, self._connection(rng, None))
+                self._new_user(rng, self._connection(rng, None), at=rng.uniform(*span) if span else None)
         self._tenant.index.catch_up()
 
     def import_users(self, rng: random.Random, count: int) -> list[User]:
@@ -272,9 +275,11 @@ class People:
         self._journal.signed_up(user, self._journal.any_ip(), by_admin=True)
         self._journal.api_call(ApiRequest("POST", "/api/v2/users", "/api/v2/users", body), 201, user, None)
 
-    def _new_user(self, rng: random.Random, connection: Connection, profile: Params | None = None) -> User:
+    def _new_user(
+        self, rng: random.Random, connection: Connection, profile: Params | None = None, at: float | None = None
+    ) -> User:
         fields = dict(profile) if profile else names.person(rng, connection, self._next_number())
-        return self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields)
+        return self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields, at)
 
     def _connection(self, rng: random.Random, name: str | None) -> Connection:
         return self._tenant.connections.named(name) if name else self._tenant.connections.pick(rng)

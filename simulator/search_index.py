@@ -21,6 +21,8 @@ class SearchIndex:
         self._clock = clock
         self._shown: dict[str, User] = {}
         self._coming: deque[tuple[float, str, User | None]] = deque()
+        self._last: tuple[tuple[str | None, ...], list[User]] | None = None
+        """The latest question and who was found, until something changes: pages are asked for one after the other."""
 
     def note(self, user_id: str, user: User | None) -> None:
         """Take in a change that the index will show in `lag` seconds."""
@@ -33,6 +35,11 @@ class SearchIndex:
     def search(self, q: str | None, connection: str | None, sort: str | None) -> list[User]:
         """All users that match, oldest first unless sorted otherwise. ApiError 400 for a bad query."""
         self._show_until(self._clock())
+        if self._last is None or self._last[0] != (q, connection, sort):
+            self._last = (q, connection, sort), self._found(q, connection, sort)
+        return self._last[1]
+
+    def _found(self, q: str | None, connection: str | None, sort: str | None) -> list[User]:
         if q:
             query = search_query.parse(q)
             candidates = self._shown.values() if query.user_ids is None else self._named(query.user_ids)
@@ -49,6 +56,7 @@ class SearchIndex:
     def _show_until(self, now: float) -> None:
         while self._coming and self._coming[0][0] <= now:
             _, user_id, user = self._coming.popleft()
+            self._last = None
             if user is None:
                 self._shown.pop(user_id, None)
             else:
