@@ -17,9 +17,10 @@ from worker.bootstrap import Parts
 from worker.errors import Error
 from worker.logs import configure, fingerprint
 from worker.settings import settings
-from worker.store import notes, schema, users
+from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.drain import drain as drain_source
+from worker.sync.wish import choose_plan
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -29,8 +30,10 @@ cli = typer.Typer(
     "Settings come from the environment: see .env.example.",
 )
 db = typer.Typer(no_args_is_help=True, help="The database's schema.")
+plan = typer.Typer(no_args_is_help=True, help="The plans of people.")
 token = typer.Typer(no_args_is_help=True, help="The tokens that Auth0's streams send us.")
 cli.add_typer(db, name="db")
+cli.add_typer(plan, name="plan")
 cli.add_typer(token, name="token")
 
 
@@ -68,23 +71,44 @@ def brake(
     recheck: Annotated[
         bool,
         typer.Option(
-            "--recheck", help="Ask the tenant about each of them again, and about today's other unannounced deletions."
+            "--recheck",
+            help="Ask the tenant again about each of these deletions, and about today's other unannounced ones; "
+            "compare each of these roles again.",
         ),
     ] = False,
     allow: Annotated[
-        int, typer.Option("--allow", min=0, help="Let this many of them be deleted, the longest waiting first.")
+        int, typer.Option("--allow", min=0, help="Let this many users be deleted, the longest waiting first.")
+    ] = 0,
+    allow_roles: Annotated[
+        int, typer.Option("--allow-roles", min=0, help="Let this many users lose a role, the longest waiting first.")
     ] = 0,
 ) -> None:
-    """Look at deletions that nothing announced and that were stopped for being too many, and answer."""
+    """Look at deletions that nothing announced, and at roles to be taken away, that were stopped for being too many; and answer."""
     with _parts() as parts, parts.engine.begin() as connection:
         if recheck:
             print(f"{users.recheck_deletions(connection)} users will be asked for again")
-        elif allow:
+            print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
+        if allow:
             print(f"{users.allow_deletions(connection, allow)} deletions may pass")
-        else:
-            print(f"{users.braked(connection)} users wait for an answer: `understudy brake --recheck` or `--allow N`")
-        if not users.braked(connection):
-            notes.end_condition(connection, "deletions_braked")
+        if allow_roles:
+            print(f"{pushes.allow_removals(connection, allow_roles)} users may lose a role")
+        deletions, removals = users.braked(connection), pushes.braked(connection)
+        if not (recheck or allow or allow_roles):
+            print(f"{deletions} deletions wait for an answer: `understudy brake --recheck` or `--allow N`")
+            print(f"{removals} losses of a role wait for one: `understudy brake --recheck` or `--allow-roles N`")
+        for left, condition in ((deletions, "deletions_braked"), (removals, "removals_braked")):
+            if not left:
+                notes.end_condition(connection, condition)
+
+
+@plan.command("set")
+def set_plan(user_id: str, name: Annotated[str, typer.Argument(metavar="PLAN")]) -> None:
+    """Give USER_ID the plan PLAN: shown at once, in Auth0's app_metadata within seconds."""
+    with _parts() as parts:
+        with parts.engine.begin() as connection:
+            choose_plan(connection, user_id, name)
+        parts.doorbell.ring("push")
+    print("the plan is set")
 
 
 @cli.command("fingerprint")

@@ -10,6 +10,7 @@ Error
     ├── WrongSetting     a setting is missing or wrong
     ├── WrongTenant      the database is a copy of another tenant
     ├── SchemaBehind     the database lacks a migration that this code needs
+    ├── BadValue         what somebody typed cannot be
     ├── Refused          Auth0 refuses our credentials or lacks a scope for us
     └── BadRecord        a record that cannot be understood; it is parked
 
@@ -77,3 +78,7 @@ class Refused(Permanent):
 
 class BadRecord(Permanent):
     """A record that cannot be understood; its neighbours can."""
+
+
+class BadValue(Permanent):
+    """What somebody typed cannot be; the text says why and does not repeat it."""

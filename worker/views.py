@@ -37,6 +37,12 @@ SELECT count(*), coalesce(extract(epoch FROM now() - min(first_at) FILTER (WHERE
        count(*) FILTER (WHERE attempts >= :often)
 FROM news
 """)
+_PUSHES = text("""
+SELECT count(*) FILTER (WHERE NOT last AND due_at < 'infinity'), count(*) FILTER (WHERE last AND due_at < 'infinity'),
+       coalesce(extract(epoch FROM now() - min(marked_at) FILTER (WHERE NOT last AND due_at < 'infinity')), 0)::float8,
+       count(*) FILTER (WHERE parked <> '{}'), count(*) FILTER (WHERE braked_at IS NOT NULL)
+FROM pushes
+""")
 _USERS = text(
     "SELECT count(*) FILTER (WHERE deleted_at IS NULL), count(*) FILTER (WHERE deleted_at IS NOT NULL) FROM users"
 )
@@ -51,6 +57,7 @@ class Status:
     users: Mapping[str, int]
     inbox: Mapping[str, float]
     news: Mapping[str, float]
+    pushes: Mapping[str, float]
     last_delivery_at: datetime | None
     counters: Mapping[str, Mapping[str, Any]]
     conditions: Mapping[str, Mapping[str, Any]]
@@ -112,6 +119,7 @@ def _read(connection: Connection, settings: Settings) -> Status:
     pending, pending_age, parked_deliveries, oversize = connection.execute(_INBOX).one()
     parked = connection.execute(text("SELECT count(*) FROM parked")).scalar_one()
     open_, stale_age, strong, braked, failing = connection.execute(_NEWS, {"often": FAILED_TOO_OFTEN}).one()
+    wanted, names, wanted_age, pushes_parked, pushes_braked = connection.execute(_PUSHES).one()
     live, tombstones = connection.execute(_USERS).one()
     last = connection.execute(text("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1")).scalar()
     return Status(
@@ -131,6 +139,13 @@ def _read(connection: Connection, settings: Settings) -> Status:
             "strong": strong,
             "braked": braked,
             "failing": failing,
+        },
+        pushes={
+            "wanted": wanted,
+            "oldest_wanted_s": round(wanted_age, 1),
+            "default_names": names,
+            "parked": pushes_parked,
+            "braked": pushes_braked,
         },
         last_delivery_at=last,
         counters={
@@ -163,6 +178,7 @@ def _problems(report: Status) -> list[str]:
         found.append(
             f"{report.news['failing']:.0f} users cannot be copied, however often it is tried: the worker's log says why, under their fingerprints"
         )
+    found += _push_problems(report)
     if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
         found.append("something was parked because it could not be understood: look into the tables parked and inbox")
     if report.inbox["oversize"]:
@@ -184,6 +200,19 @@ def _problems(report: Status) -> list[str]:
     return found
 
 
+def _push_problems(report: Status) -> list[str]:
+    found = []
+    if report.pushes["oldest_wanted_s"] > STALE_TOO_OLD:
+        found.append(
+            f"a push has waited for {report.pushes['oldest_wanted_s']:.0f} s: look at the budget and the worker's log"
+        )
+    if report.pushes["parked"]:
+        found.append(
+            f"{report.pushes['parked']:.0f} pushes are parked, since Auth0 does not take them: the table pushes says why"
+        )
+    return found
+
+
 def show(report: Status, console: Console) -> None:
     """Print it on one screen."""
     table = Table.grid(padding=(0, 2))
@@ -197,6 +226,11 @@ def show(report: Status, console: Console) -> None:
     table.add_row(
         "stale",
         f"{report.news['stale']:,} users, the oldest for {report.news['oldest_stale_s']} s; {report.news['braked']:,} braked",
+    )
+    table.add_row(
+        "pushes",
+        f"{report.pushes['wanted']:,} wanted, the oldest for {report.pushes['oldest_wanted_s']} s; "
+        f"{report.pushes['default_names']:,} default names, {report.pushes['parked']:,} parked, {report.pushes['braked']:,} braked",
     )
     table.add_row(
         "last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never"

@@ -27,6 +27,7 @@ def everything_wrong() -> views.Status:
         users={"live": 1, "tombstones": 0},
         inbox={"pending": 1, "oldest_pending_s": 1e6, "parked_deliveries": 1, "oversize": 1, "parked_records": 1},
         news={"stale": 1, "oldest_stale_s": 1e6, "strong": 1, "braked": 1, "failing": 1},
+        pushes={"wanted": 1, "oldest_wanted_s": 1e6, "default_names": 1, "parked": 1, "braked": 1},
         last_delivery_at=None,
         counters={"unauthorized_logs": {"value": 1, "latest_at": datetime.now(UTC)}},
         conditions={},
@@ -43,7 +44,7 @@ def plain(text: str) -> str:
 def test_every_problem_that_status_prints_is_explained() -> None:
     explained = plain(OPERATING.read_text())
     problems = list(views._problems(everything_wrong()))
-    assert len(problems) == 8
+    assert len(problems) == 10
     for problem in problems:
         assert f"| {plain(problem)} |" in explained
 
@@ -57,6 +58,7 @@ def test_every_line_that_status_shows_is_explained() -> None:
         "inbox",
         "parked",
         "stale",
+        "pushes",
         "last delivery",
         "unauthorized logs",
         "budget",

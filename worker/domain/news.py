@@ -84,6 +84,11 @@ def changed(user: str, date: datetime | None) -> News:
     return News(user, date)
 
 
+def is_plain_change(news: News) -> bool:
+    """Tell whether this is the news that a profile has changed, and nothing else."""
+    return news == News(news.user_id, news.date)
+
+
 def severed(user: str, date: datetime | None) -> News:
     """Return the news that a user was linked to another, or freed again."""
     return News(user, date, strong=True, severed=True)

@@ -213,12 +213,18 @@ pushed = Table(
     Index("pushed_pushed_at_idx", "pushed_at"),
 )
 
-cursors = Table(
-    "cursors",
+sweep = Table(
+    "sweep",
     metadata,
-    Column("name", Text, primary_key=True, comment='"sweep": how far the search for differences has come (P15)'),
-    Column("position", UserId, nullable=False),
-    Column("since", Instant, nullable=False, server_default=func.now(), comment="when this round began"),
+    Column(
+        "singleton",
+        Boolean,
+        CheckConstraint("singleton", name="singleton"),
+        primary_key=True,
+        server_default=text("true"),
+    ),
+    Column("position", UserId, nullable=False, comment="the user id that the search for differences has come to (P15)"),
+    Column("began_at", Instant, nullable=False, server_default=func.now(), comment="when this round began"),
 )
 
 sessions = Table(

@@ -38,7 +38,8 @@ class Person:
 _PEOPLE = text(f"""
 SELECT u.user_id, u.deleted_at IS NULL AND u.profile IS NOT NULL, n.braked_at IS NOT NULL, now(), u.version, coalesce(n.number, 0),
        u.user_metadata, u.app_metadata, u.profile ->> 'updated_at',
-       coalesce(greatest(u.login_seen_at, n.login_seen_at) >= coalesce(u.created_at, '-infinity') - interval '5 s', false),
+       coalesce(greatest(u.login_seen_at, n.login_seen_at) >=
+         coalesce(u.created_at - coalesce((SELECT log_date_skew FROM tenant), '5 s'), '-infinity'), false),
        to_jsonb(facts), wished.wishes, pushed.hour, pushed.day, coalesce(now() - pushed.latest, interval '1 day')
 FROM users u
 LEFT JOIN news n USING (user_id)
@@ -123,3 +124,34 @@ def stretch(connection: Connection, after: str, *, rows: int, names: bool) -> St
     """Look at the `rows` users after an id; `names`: who has none might need one."""
     end, seen, suspects = connection.execute(_SUSPECTS, {"after": after, "rows": rows, "names": names}).one()
     return Stretch(end if seen == rows else None, suspects or [])
+
+
+_MOVE = text("""
+INSERT INTO sweep (position) VALUES (:position)
+ON CONFLICT (singleton) DO UPDATE SET position = excluded.position, began_at = CASE WHEN :begins THEN now() ELSE sweep.began_at END
+""")
+
+
+def position(connection: Connection) -> str:
+    """Return the id that the sweep has come to, "" for its beginning."""
+    return connection.execute(text("SELECT position FROM sweep")).scalar() or ""
+
+
+def move(connection: Connection, position: str | None) -> None:
+    """Note what the sweep has come to; None: the end, so that a new round begins."""
+    connection.execute(_MOVE, {"position": position or "", "begins": position is None})
+
+
+_PRIMARY = text("""
+SELECT user_id FROM (
+  SELECT user_id, 1 AS rank FROM users WHERE user_id = :id AND deleted_at IS NULL AND synced_at IS NOT NULL
+  UNION ALL SELECT user_id, 2 FROM users WHERE linked_ids @> ARRAY[CAST(:id AS text)] AND deleted_at IS NULL
+  UNION ALL SELECT user_id, 3 FROM users WHERE user_id = :id AND deleted_at IS NULL
+) AS found ORDER BY rank, user_id LIMIT 1
+""")
+
+
+def primary(connection: Connection, user_id: str) -> str | None:
+    """Return whom an id stands for (P13): itself, the primary it is linked to, None for nobody who lives."""
+    found: str | None = connection.execute(_PRIMARY, {"id": user_id}).scalar()
+    return found

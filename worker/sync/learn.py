@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
 from worker.auth0 import wire
 from worker.domain.events import NOTHING, News, instant, interpret
-from worker.domain.news import Unreadable, as_key
-from worker.store import connections, notes, users
+from worker.domain.news import Unreadable, as_key, is_plain_change
+from worker.domain.pushes import echo_of
+from worker.store import connections, notes, pushed, users
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
@@ -26,6 +28,9 @@ class Knowledge:
 
     news: dict[str, UserNews] = field(default_factory=dict)
     connections: dict[object, object] = field(default_factory=dict)  # names by id, as records have them
+    echoes: dict[tuple[UUID, str], News] = field(
+        default_factory=dict
+    )  # by push and user: of writes that name one of ours
     connections_gone: dict[str, datetime | None] = field(default_factory=dict)
     reconcile: set[str] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
@@ -39,8 +44,12 @@ class Knowledge:
             self.connections[record.connection_id] = record.connection
         if meaning is NOTHING:
             return
+        push = echo_of(record.correlation_id) if record.type == "sapi" else None
         for news in meaning.news:
-            self._hear(news)
+            if push is not None and is_plain_change(news):
+                self.echoes[push, news.user_id] = news
+            else:
+                self.hear(news)
         if meaning.connection_gone:
             self.connections_gone[meaning.connection_gone] = instant(record.date, latest)
         if meaning.reconcile:
@@ -50,7 +59,8 @@ class Knowledge:
         if meaning.bad:
             self.bad.append((inbox_id, wire.BadRecord(record.position, meaning.bad, record.raw())))
 
-    def _hear(self, news: News) -> None:
+    def hear(self, news: News) -> None:
+        """Merge a piece of news with what is known of its user."""
         held = self.news.get(news.user_id)
         if held is None:
             held = self.news[news.user_id] = UserNews(news.user_id, creates=False)
@@ -99,7 +109,18 @@ def _mark_connections(engine: Engine, known: Knowledge) -> None:
                 known.reconcile.add("a connection whose name was never seen was deleted, and its users with it")
 
 
+def _hear_echoes(connection: Connection, known: Knowledge) -> None:
+    """Take our own writes for news, unless their answers told us what they say (P20)."""
+    known_already = pushed.echoes(connection, known.echoes)
+    for (push, _), news in known.echoes.items():
+        if push not in known_already:
+            known.hear(news)
+    known.counted["own_writes_ignored"] += len(known_already)
+
+
 def _mark(connection: Connection, known: Knowledge) -> None:
+    if known.echoes:
+        _hear_echoes(connection, known)
     connections.learn(connection, _named(known.connections))
     users.mark(connection, known.news.values())
     if known.reconcile:

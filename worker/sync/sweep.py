@@ -4,12 +4,10 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 
-from worker.store import cursors, notes, pushes
-from worker.store.people import people, stretch
+from worker.store import notes, people, pushes
 from worker.store.pushes import Mark
 from worker.sync.plans import Planner
 
-NAME = "sweep"
 # Users looked at in one transaction: some 20 ms of reading.
 ROWS = 2000
 
@@ -19,9 +17,10 @@ def sweep(engine: Engine, planner: Planner, *, go_on: Callable[[], bool]) -> int
     marked, ended = 0, False
     while not ended and go_on():
         with engine.begin() as connection:
-            found = stretch(connection, cursors.position(connection, NAME), rows=ROWS, names=bool(planner.default_name))
+            begin = people.position(connection)
+            found = people.stretch(connection, begin, rows=ROWS, names=bool(planner.default_name))
             marked += _mark(connection, planner, found.suspects)
-            cursors.move(connection, NAME, found.end)
+            people.move(connection, found.end)
             ended = found.end is None
             if ended and not pushes.braked(connection):
                 notes.end_condition(connection, "removals_braked")
@@ -30,7 +29,7 @@ def sweep(engine: Engine, planner: Planner, *, go_on: Callable[[], bool]) -> int
 
 def _mark(connection: Connection, planner: Planner, suspects: list[str]) -> int:
     """Mark those of the suspects for whom something is to be sent now."""
-    known, marks = people(connection, suspects), pushes.held(connection, suspects)
+    known, marks = people.people(connection, suspects), pushes.held(connection, suspects)
     hurried, last = [], []
     for user_id, person in known.items():
         plan = planner.plan(marks.get(user_id) or Mark(user_id), person, person.metadata, person.updated_at)
