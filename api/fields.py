@@ -61,17 +61,36 @@ def read_body(kind: type[B], body: bytes) -> B:
     """Decode a JSON body. Raises Problem: 400 for what is no JSON, 422 for a field that is wrong."""
     try:
         decoded: B = _decoder(kind).decode(body)
-    except msgspec.ValidationError as error:
-        _check_json(body)
-        path, detail = _explain(str(error))
-        raise Invalid({"pointer": "#" + "".join(f"/{_escaped(part)}" for part in path)}, detail) from None
+    except msgspec.ValidationError:  # a wrong type may come before the place where the JSON breaks
+        return _convert(kind, _json(body))
     except (ValueError, RecursionError):  # msgspec.DecodeError is one, and so is UnicodeDecodeError
         raise _no_json() from None
     return decoded
 
 
+def _convert(kind: type[B], given: object) -> B:
+    try:
+        return msgspec.convert(_whole_numbers(given), kind)
+    except msgspec.ValidationError as error:
+        path, detail = _explain(str(error))
+        raise Invalid({"pointer": "#" + "".join(f"/{_escaped(part)}" for part in path)}, detail) from None
+
+
+def _whole_numbers(value: object) -> object:
+    """Return JSON in which 5.0 is 5: JSON Schema takes it for an integer, and there are languages that write it."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _whole_numbers(item) for name, item in value.items()}
+    return value
+
+
 def read_query(kind: type[Q], query: bytes) -> Q:
     """Decode a query string. Raises Invalid."""
+    if not query:
+        return kind()
     given: dict[str, str] = {}
     for name, value in parse_qsl(query[:2048].decode("latin-1"), keep_blank_values=True):
         if name in given:
@@ -89,10 +108,9 @@ def _decoder(kind: type[B]) -> msgspec.json.Decoder[B]:
     return msgspec.json.Decoder(kind)
 
 
-def _check_json(body: bytes) -> None:
-    """A wrong type may come before the place where the JSON breaks."""
+def _json(body: bytes) -> object:
     try:
-        msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (ValueError, RecursionError):
         raise _no_json() from None
 

@@ -41,6 +41,15 @@ def test_a_playlist_keeps_its_songs_in_order(music: MusicApp) -> None:
     assert ada.ok("GET", "/playlists") == {"playlists": [made], "next": None}
 
 
+def test_a_whole_number_may_be_written_with_a_point(music: MusicApp) -> None:
+    ada = music.known(ADA)
+    song = ada.song()
+    made = ada.ok("POST", "/playlists", {"name": "Mornings", "songs": [float(song)]}, 201)
+    assert song_ids(made) == [song]
+    answer = ada.call("POST", "/playlists", json={"name": "Mornings", "songs": [song + 0.5]})
+    assert field_of(answer) == "#/songs/0"
+
+
 def test_playlists_are_paged(music: MusicApp) -> None:
     ada = music.known(ADA)
     made = [ada.playlist(str(number)) for number in range(3)]
