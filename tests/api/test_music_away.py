@@ -55,6 +55,7 @@ def test_a_restart_between_two_requests_is_not_noticed(own: MusicApp, own_postgr
 
 
 def test_a_server_that_hangs_is_away(own: MusicApp) -> None:
+    own.empty()
     ada = own.known(ADA)
     ada.song()
     own.web.sql(
