@@ -80,6 +80,17 @@ def _origins(value: object) -> object:
     return origins
 
 
+def _public_url(value: str) -> str:
+    """Take the address at which browsers reach the web process, without a slash at its end; http is for this machine alone."""
+    url = value.strip().removesuffix("/").lower()
+    url = url.removesuffix(":443") if url.startswith("https:") else url.removesuffix(":80")  # as browsers say it
+    if url and not re.fullmatch(r"https://[^\s/?#@*]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", url):
+        raise ValueError(
+            "must be an address without a path, https:// but on this machine, such as https://music.acme.com"
+        )
+    return url
+
+
 def _limits(value: object) -> object:
     """Read "read_users=40:500/min, write_users=20:200/min" (burst:rate) into {group: (burst, per second)}."""
     if not isinstance(value, str):
@@ -107,6 +118,7 @@ def _tiers(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Lifetime = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(days=400))]
 
 
 class Settings(BaseSettings):
@@ -134,6 +146,12 @@ class Settings(BaseSettings):
     token_algorithm: Literal["RS256", "HS256"] = "RS256"  # noqa: S105 no password but an algorithm
     auth0_hs256_secret: SecretStr = SecretStr("")
     cors_allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = Field(default_factory=list)
+
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
+    auth0_web_client_id: str = ""
+    auth0_web_client_secret: SecretStr = SecretStr("")
+    session_lifetime: Lifetime = timedelta(days=7)
+    session_idle_lifetime: Lifetime = timedelta(days=1)
 
     role_tiers: Annotated[dict[str, int], NoDecode, BeforeValidator(_tiers)] = Field(
         default_factory=lambda: {"playlist_editor": 100}

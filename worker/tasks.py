@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from worker.bootstrap import BEAT, SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
-from worker.store import inbox, notes, plays, pushed
+from worker.store import inbox, notes, page_sessions, plays, pushed
 from worker.sync.count import clean_plays
 from worker.sync.drain import take_turns
 from worker.sync.sweep import sweep as sweep_users
@@ -67,6 +67,7 @@ def clean() -> None:
     _repeat(partial(inbox.clean, retention=parts().settings.inbox_retention))
     _repeat(plays.clean_days)
     _repeat(partial(pushed.clean, retention=parts().settings.inbox_retention))
+    _repeat(page_sessions.clean)
     clean_plays(parts().engine, go_on=_slice())
 
 

@@ -24,6 +24,9 @@ EXAMPLES = {
     "AUTH0_HS256_SECRET",
     "CORS_ALLOWED_ORIGINS",
     "LOG_STREAM_TOKENS",
+    "PUBLIC_URL",
+    "AUTH0_WEB_CLIENT_ID",
+    "AUTH0_WEB_CLIENT_SECRET",
     "USER_HASH_KEY",
 }  # nothing is a default one could write
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
