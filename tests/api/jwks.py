@@ -47,7 +47,7 @@ class JwksServer:
     def __init__(self, domain: str, ca_file: Path) -> None:
         self.domain, self.ca_file = domain, ca_file
         self.status, self.body = 200, b'{"keys": []}'
-        self.redirect_to = ""
+        self.redirect_to = ""  # where the next request is sent instead
         self.fetches = 0
         self._open = threading.Event()
         self._open.set()
@@ -102,9 +102,10 @@ def jwks_server(folder: Path) -> Iterator[JwksServer]:
         def do_GET(self) -> None:
             assert self.path == "/.well-known/jwks.json"
             status, body = server.answer()
-            self.send_response(302 if server.redirect_to else status)
-            if server.redirect_to:
-                self.send_header("location", server.redirect_to)
+            elsewhere, server.redirect_to = server.redirect_to, ""
+            self.send_response(302 if elsewhere else status)
+            if elsewhere:
+                self.send_header("location", elsewhere)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

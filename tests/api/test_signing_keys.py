@@ -278,6 +278,7 @@ def test_a_redirect_is_not_followed(tenant: JwksServer) -> None:
     async def test(keys: SigningKeys) -> None:
         tenant.redirect_to = f"https://{tenant.domain}/.well-known/jwks.json"
         assert await is_down(keys, "one")
+        assert tenant.fetches == 1
 
     run(tenant, test)
 
