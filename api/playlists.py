@@ -99,7 +99,7 @@ async def play(call: Call[Play]) -> None:
         raise missing("playlist")
     body = plays.encode(plays.Play(listener.user_id, owner, call.id, call.given.play_id))
     await call.music.inbox.put(plays.SOURCE, body)
-    call.music.doorbell.ring_soon("drain")
+    call.music.doorbell.ring_soon("drain", plays.COUNTED_WITHIN)
 
 
 async def feature(call: Call[Query]) -> None:

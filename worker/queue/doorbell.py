@@ -43,7 +43,7 @@ class Doorbell:
         self._redis = connect_redis(settings, timeout=PATIENCE, max_connections=2)
         self._publisher: Any = None
         self._silent = False
-        self._wanted: set[str] = set()
+        self._wanted: set[tuple[str, float | None]] = set()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -71,9 +71,9 @@ class Doorbell:
             self._silent = False
             return True
 
-    def ring_soon(self, task: str) -> None:
+    def ring_soon(self, task: str, countdown: float | None = None) -> None:
         """Ring from a thread of our own, without blocking; rings while one is under way become one that follows it."""
-        self._wanted.add(task)
+        self._wanted.add((task, countdown))
         if not self._wake.is_set():
             self._wake.set()
         if self._thread is None:
@@ -99,7 +99,7 @@ class Doorbell:
             closing = self._closing.is_set()
             heard = True
             while self._wanted:
-                heard = self.ring(self._wanted.pop()) and heard
+                heard = self.ring(*self._wanted.pop()) and heard
             self._closing.wait(SPACING if heard else PAUSE)
 
     def _first(self, task: str, countdown: float | None) -> bool:

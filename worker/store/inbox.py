@@ -86,9 +86,14 @@ def claim(connection: Connection, source: str, *, rows: int, size: int, lease: t
     asked = {"source": source, "rows": rows, "bytes": size, "lease": lease, "least": 0, "most": ALONE_FROM - 2}
     claimed = connection.execute(_CLAIM, asked).all()
     if not claimed:
-        asked |= {"rows": 1, "least": ALONE_FROM - 1, "most": 32767}
-        claimed = connection.execute(_CLAIM, asked).all()
+        return claim_troubled(connection, source, lease=lease)
     return sorted((Claimed(*row) for row in claimed), key=lambda delivery: delivery.id)
+
+
+def claim_troubled(connection: Connection, source: str, *, lease: timedelta) -> list[Claimed]:
+    """Claim the oldest pending delivery that failed twice already, alone, if there is one."""
+    asked = {"source": source, "rows": 1, "bytes": 1, "lease": lease, "least": ALONE_FROM - 1, "most": 32767}
+    return [Claimed(*row) for row in connection.execute(_CLAIM, asked)]
 
 
 def done(connection: Connection, deliveries: Sequence[Claimed]) -> None:

@@ -22,6 +22,7 @@ class Plays:
     cap: int
     name: str = wire.SOURCE
     rings: str = "push"
+    hurried: bool = False
 
     def decode(self, content: bytes) -> tuple[Sequence[Line], Sequence[Bad]]:
         """Return the plays of a body, each with its line's number, and the lines that are none."""

@@ -55,6 +55,14 @@ class Source(Protocol[R]):
     def rings(self) -> str:
         """The loop that has work to do when some of it was drained."""
 
+    @property
+    def hurried(self) -> bool:
+        """Whether somebody waits for each single one: then what is pending is claimed at once, however little it is.
+
+        Else a batch that was not full ends the source's turns, and what comes later, with a ring of its own, is drained
+        with more of its kind: a batch costs what some hundred small deliveries do.
+        """
+
     def decode(self, content: bytes) -> tuple[Sequence[R], Sequence[Bad]]:
         """Return the records of a body and those that are none; raise BadRecord where it is no such body at all."""
 
@@ -73,51 +81,71 @@ class Source(Protocol[R]):
 def take_turns(
     engine: Engine, sources: Sequence[Source[Any]], *, go_on: Callable[[], bool], ring: Callable[[str], object]
 ) -> None:
-    """Drain all sources, a batch of each in turn, until nothing is pending or `go_on` says stop; then ring for what follows.
+    """Drain all sources, a batch of each in turn, until nothing is worth a turn or `go_on` says stop; then ring for what follows.
 
     A source that raises ends its own turns, not the others' (P22); the error is raised in the end.
     """
     taking = list(sources)
     bells: set[str] = set()
     failures: list[Exception] = []
-    drained = 1
-    while drained and go_on():
-        drained = 0
+    more = True
+    while more and go_on():
+        more = False
         for source in tuple(taking):
             try:
-                number = _drain_some(engine, source)
+                drained, again = _take_turn(engine, source)
             except Exception as error:  # noqa: BLE001 raised below
                 taking.remove(source)
                 failures.append(error)
             else:
-                drained += number
-                bells |= {source.rings} if number else set()
+                more = more or again
+                bells |= {source.rings} if drained else set()
     for bell in sorted(bells):
         ring(bell)
     if failures:
         raise failures[0]
 
 
+def _take_turn(engine: Engine, source: Source[Any]) -> tuple[bool, bool]:
+    """Drain one claim's worth; return whether there was any, and whether there may be more that is worth a claim."""
+    claimed = _drain_some(engine, source, _claim)
+    if not claimed or source.hurried or _full(claimed):
+        return bool(claimed), bool(claimed)
+    # Where new ones keep coming, none pending is a moment that never comes: what is drained last has its turn now.
+    return True, bool(_drain_some(engine, source, _claim_troubled))
+
+
 def drain(engine: Engine, source: Source[Any], *, go_on: Callable[[], bool]) -> int:
     """Drain one source until nothing is pending or `go_on` says stop; return how many deliveries were drained."""
     drained = 0
-    while go_on() and (number := _drain_some(engine, source)):
-        drained += number
+    while go_on() and (claimed := _drain_some(engine, source, _claim)):
+        drained += len(claimed)
     return drained
 
 
-def _drain_some(engine: Engine, source: Source[Any]) -> int:
-    """Drain one claim's worth; return how many deliveries that were."""
+def _drain_some(
+    engine: Engine, source: Source[Any], claim: Callable[[Connection, str], list[Claimed]]
+) -> Sequence[Claimed]:
+    """Drain what `claim` claims, and return it."""
     with engine.begin() as connection:
         without_waiting(connection)
-        claimed = inbox.claim(connection, source.name, rows=BATCH_ROWS, size=BATCH_BYTES, lease=LEASE)
+        claimed = claim(connection, source.name)
     if claimed:
         try:
             _drain_batch(engine, source, claimed)
         except OperationalError:
             _give_back(engine, claimed)
             raise
-    return len(claimed)
+    return claimed
+
+
+_claim = partial(inbox.claim, rows=BATCH_ROWS, size=BATCH_BYTES, lease=LEASE)
+_claim_troubled = partial(inbox.claim_troubled, lease=LEASE)
+
+
+def _full(claimed: Sequence[Claimed]) -> bool:
+    """Whether a claim left something behind, or may have."""
+    return len(claimed) == BATCH_ROWS or sum(delivery.size for delivery in claimed) >= BATCH_BYTES
 
 
 def _drain_batch(engine: Engine, source: Source[R], claimed: Sequence[Claimed]) -> None:

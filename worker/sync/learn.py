@@ -72,6 +72,7 @@ class LogRecords:
 
     name = "logs"
     rings = "refresh"
+    hurried = True
 
     def decode(self, content: bytes) -> wire.Decoded:
         """Return the records of a delivery and the bad ones."""

@@ -46,6 +46,7 @@ class EventStream:
     tolerances: Tolerances
     name: str = "events"
     rings: str = "refresh"
+    hurried: bool = True
 
     def decode(self, content: bytes) -> Decoded:
         """Return the events of a delivery and the bad ones."""

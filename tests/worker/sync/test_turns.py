@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from tests.worker.sync.radio import OWNER, Radio, play
+from worker.queue.plays import encode
 from worker.sync.count import Plays
 from worker.sync.drain import BATCH_ROWS, take_turns
 from worker.sync.learn import LogRecords
@@ -90,3 +91,42 @@ def test_it_ends_when_nothing_is_pending(engine: Engine, radio: Radio) -> None:
     radio.hears(play())
     take_turns(engine, SOURCES, go_on=lambda: True, ring=lambda _: None)
     assert waiting(radio) == {}
+
+
+def test_plays_that_come_meanwhile_are_left_to_grow(radio: Radio) -> None:
+    radio.hears(play(1))
+    rounds: list[int] = []
+
+    def go_on() -> bool:
+        if rounds:
+            radio.hears(play(2))
+        rounds.append(1)
+        return True
+
+    take_turns(radio.engine, SOURCES[:1], go_on=go_on, ring=lambda _: None)
+    assert rounds == [1]
+    assert radio.sums() == {1: 1}
+
+
+def test_more_plays_than_a_batch_holds_are_counted_in_one_run(radio: Radio) -> None:
+    bodies = [encode(play(number, f"auth0|{number}")) for number in range(2 * BATCH_ROWS + 1)]
+    with radio.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO inbox (source, encoding, size, body) "
+                "SELECT 'plays', 'identity', octet_length(body), body FROM unnest(CAST(:bodies AS bytea[])) AS body"
+            ),
+            {"bodies": bodies},
+        )
+    take_turns(radio.engine, SOURCES[:1], go_on=lambda: True, ring=lambda _: None)
+    assert radio.sums() == {1: 2 * BATCH_ROWS + 1}
+
+
+def test_what_is_drained_last_has_its_turn_though_new_plays_keep_coming(radio: Radio) -> None:  # P21
+    for number in (1, 2):
+        radio.hears(play(number))
+    with radio.engine.begin() as connection:
+        connection.execute(text("UPDATE inbox SET attempts = 3"))
+    radio.hears(play(3))
+    take_turns(radio.engine, SOURCES[:1], go_on=lambda: True, ring=lambda _: None)
+    assert radio.sums() == {1: 3}
