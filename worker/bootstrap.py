@@ -15,7 +15,7 @@ from worker.auth0.pace import Budget
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
 from worker.errors import DatabaseDown, Error
-from worker.queue import Doorbell, connect_redis, make_celery
+from worker.queue import Doorbell, Witness, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
 from worker.store.session import make_engine
@@ -126,7 +126,8 @@ class Parts:
 
     def push(self) -> Push:
         """Return the push loop."""
-        return Push(self.engine, self.tenant, self.budget, self.planner, self.settings.fingerprint_key)
+        witness = Witness(self.redis, self.settings.auth0_domain)
+        return Push(self.engine, self.tenant, self.budget, self.planner, witness, self.settings.fingerprint_key)
 
 
 @lru_cache(maxsize=1)

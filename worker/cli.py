@@ -20,6 +20,7 @@ from worker.settings import settings
 from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.drain import drain as drain_source
+from worker.sync.push import RESTORED
 from worker.sync.wish import choose_plan
 
 cli = typer.Typer(
@@ -82,18 +83,26 @@ def brake(
     allow_roles: Annotated[
         int, typer.Option("--allow-roles", min=0, help="Let this many users lose a role, the longest waiting first.")
     ] = 0,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="This database's counts are right, restored or not: roles may be taken away again."
+        ),
+    ] = False,
 ) -> None:
     """Look at deletions that nothing announced, and at roles to be taken away, that were stopped for being too many; and answer."""
     with _parts() as parts, parts.engine.begin() as connection:
         if recheck:
             print(f"{users.recheck_deletions(connection)} users will be asked for again")
             print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
+        if trust and notes.end_condition(connection, RESTORED):
+            print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
         if allow:
             print(f"{users.allow_deletions(connection, allow)} deletions may pass")
         if allow_roles:
             print(f"{pushes.allow_removals(connection, allow_roles)} users may lose a role")
         deletions, removals = users.braked(connection), pushes.braked(connection)
-        if not (recheck or allow or allow_roles):
+        if not (recheck or allow or allow_roles or trust):
             print(f"{deletions} deletions wait for an answer: `understudy brake --recheck` or `--allow N`")
             print(f"{removals} losses of a role wait for one: `understudy brake --recheck` or `--allow-roles N`")
         for left, condition in ((deletions, "deletions_braked"), (removals, "removals_braked")):

@@ -3,5 +3,6 @@
 from worker.queue.broker import connect_redis, make_celery
 from worker.queue.doorbell import Doorbell
 from worker.queue.inbox import Inbox
+from worker.queue.witness import Witness
 
-__all__ = ["Doorbell", "Inbox", "connect_redis", "make_celery"]
+__all__ = ["Doorbell", "Inbox", "Witness", "connect_redis", "make_celery"]

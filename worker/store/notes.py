@@ -44,6 +44,11 @@ def end_condition(connection: Connection, name: str) -> bool:
     return connection.execute(text("DELETE FROM conditions WHERE name = :name"), {"name": name}).rowcount > 0
 
 
+def condition_is_on(connection: Connection, name: str) -> bool:
+    """Tell whether it is noted that something needs a human."""
+    return connection.execute(text("SELECT FROM conditions WHERE name = :name"), {"name": name}).first() is not None
+
+
 def seen(connection: Connection, process: str) -> None:
     """Note that a process is alive."""
     connection.execute(_SEEN, {"name": process})

@@ -81,6 +81,12 @@ def removals_left(connection: Connection, *, share: float, least: int) -> int:
     return int(connection.execute(_LIVE).scalar_one() * share) - lost
 
 
+def position(connection: Connection) -> int:
+    """Return how many pushes this database has ever written down: a number that only a restored backup makes smaller."""
+    found = connection.execute(text("SELECT pg_sequence_last_value(pg_get_serial_sequence('pushed', 'id')::regclass)"))
+    return int(found.scalar() or 0)
+
+
 def clean(connection: Connection, retention: timedelta) -> int:
     """Delete what is older than `retention` and than the day that counts; return how many went."""
     kept = max(retention, timedelta(days=1))

@@ -1,7 +1,7 @@
 """What is to be done for one user's push now: what to send, what waits for a change, what waits for a human (P16 to P19)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker.domain.pushes import MOST_IN_A_DAY, Difference, Part, Wanted, difference
@@ -19,18 +19,24 @@ Parked = Mapping[Part, dict[str, str]]
 class Plan:
     """`send` now; `waiting`: parts that wait for a change (P18); `held_back`: the loss of a role waits for a human (P19).
 
-    `made_of`: what the parts are made of, with and without what others have changed.
+    `wanted` is what it was made of, `updated_at` the profile's that it was compared with.
     """
 
+    wanted: Wanted
+    updated_at: str | None
     send: Difference
-    waiting: Parked
-    held_back: bool
-    made_of: tuple[str, str]
+    waiting: Parked = field(default_factory=dict)
+    held_back: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether something is left that a change or a human must bring on."""
         return bool(self.waiting) or self.held_back
+
+    def parked(self, reasons: Mapping[Part, str]) -> Parked:
+        """Return what to keep of parts that are parked for these reasons: tried again when what they are made of differs."""
+        made_of = self.wanted.made_of(self.updated_at)
+        return {part: {"for": made_of, "reason": reason} for part, reason in reasons.items()}
 
     def also_waiting(self, parked: Parked) -> "Plan":
         """Return the same with these parts waiting instead of being sent."""
@@ -57,15 +63,12 @@ class Planner:
     def plan(self, mark: Mark, person: Person, profile: Mapping[str, Any], updated_at: str | None) -> Plan:
         """Compare a profile (its metadata is enough) with what is wanted of this person, less what waits."""
         wanted = Wanted(earned(self.rules, person.facts), person.wishes, self.default_name if person.logs_in else "")
-        made_of = (wanted.made_of(updated_at), wanted.made_of(None))
         lacks = difference(profile, wanted, self.rules)
-        unwritable = {part: {"for": made_of[0], "reason": why} for part, why in lacks.unwritable.items()}
+        plan = Plan(wanted, updated_at, lacks)
         waiting = {
-            part: parked
-            for part in lacks.values
-            if (parked := mark.parked.get(part)) and _waits(parked, made_of, person)
+            part: parked for part in lacks.values if (parked := mark.parked.get(part)) and _waits(parked, plan, person)
         }
-        plan = Plan(lacks, {}, held_back=False, made_of=made_of).also_waiting({**unwritable, **waiting})
+        plan = plan.also_waiting({**plan.parked(lacks.unwritable), **waiting})
         held_back = mark.braked and not mark.removal_allowed and plan.loses
         return plan.without_losses() if held_back else plan
 
@@ -73,18 +76,13 @@ class Planner:
         """Park what would be one push too many in a day, unless it is another than the one that was parked for that."""
         if person.pushed_in_a_day < MOST_IN_A_DAY:
             return plan
-        ours = plan.made_of[1]
-        return plan.also_waiting(
-            {part: {"for": ours, "reason": TOO_MANY} for part in plan.send.values if not _changed(mark, part, ours)}
-        )
+        ours = plan.wanted.made_of(None)
+        if any(parked["reason"] == TOO_MANY and parked["for"] != ours for parked in mark.parked.values()):
+            return plan
+        return plan.also_waiting({part: {"for": ours, "reason": TOO_MANY} for part in plan.send.values})
 
 
-def _waits(parked: Mapping[str, str], made_of: tuple[str, str], person: Person) -> bool:
+def _waits(parked: Mapping[str, str], plan: Plan, person: Person) -> bool:
     if parked["reason"] == TOO_MANY:
-        return parked["for"] == made_of[1] and person.pushed_in_a_day >= MOST_IN_A_DAY
-    return parked["for"] == made_of[0]
-
-
-def _changed(mark: Mark, part: Part, ours: str) -> bool:
-    parked = mark.parked.get(part)
-    return parked is not None and parked["reason"] == TOO_MANY and parked["for"] != ours
+        return parked["for"] == plan.wanted.made_of(None) and person.pushed_in_a_day >= MOST_IN_A_DAY
+    return parked["for"] == plan.wanted.made_of(plan.updated_at)

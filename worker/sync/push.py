@@ -16,6 +16,7 @@ from worker.domain.pushes import echo_name, not_shown, rest
 from worker.domain.users import Profile, on_strong
 from worker.errors import BadRecord, Permanent, Refused, TenantDown, Throttled, Transient, WrongSetting
 from worker.logs import fingerprint, get_logger
+from worker.queue import Witness
 from worker.store import notes, pushed, pushes, users, wishes
 from worker.store.people import Person, people
 from worker.store.pushes import Mark
@@ -35,6 +36,12 @@ LEASED_AT_ONCE = 10
 RETRY_BASE, RETRY_CAP = timedelta(seconds=5), timedelta(hours=1)
 # Beat rings anyway after so long.
 NEXT_RING = timedelta(seconds=5)
+
+RESTORED = "database_restored"
+RESTORED_SENTENCE = (
+    "this database has pushed more than it knows of, so it was restored from a backup or is a new one: no role is taken "
+    "away until `understudy brake --trust` says that its counts are right"
+)
 
 log = get_logger(__name__)
 
@@ -58,6 +65,7 @@ class Push:
     tenant: Tenant
     budget: Budget
     planner: Planner
+    witness: Witness
     fingerprint_key: bytes
     now: Callable[[], float] = time.monotonic
 
@@ -68,6 +76,7 @@ class Push:
         """
         totals = dict.fromkeys(("read", "pushed", "rejected"), 0)
         again: float | None = 0
+        self._look_back()
         try:
             while go_on():
                 again = self._round(totals, go_on)
@@ -82,8 +91,15 @@ class Push:
             log.warning("tenant is down", reason=str(error))
             again = None
         if any(totals.values()):
+            self._look_back()
             log.info("pushed", **totals)
         return again
+
+    def _look_back(self) -> None:
+        """Notice a database that was restored: roles earned since its backup look unearned to it (P19)."""
+        with self.engine.begin() as connection:
+            if self.witness.fell_behind(pushed.position(connection)):
+                notes.raise_condition(connection, RESTORED, RESTORED_SENTENCE)
 
     # One claim's worth
 
@@ -248,17 +264,16 @@ class Push:
     def _settle(self, sending: _Sending, answer: Profile, *, stood: bool) -> None:
         """Write down that Auth0 took it; what the answer does not show as it was sent is parked."""
         mark, plan, person = sending.mark, sending.plan, sending.person
-        missing = not_shown(answer, plan.send.values)
-        plan = plan.also_waiting(
-            {part: {"for": plan.made_of[0], "reason": "Auth0's answer does not show what was sent"} for part in missing}
-        )
+        plan = replace(plan, updated_at=_updated_at(answer) or plan.updated_at)
+        missing = dict.fromkeys(not_shown(answer, plan.send.values), "Auth0's answer does not show what was sent")
+        plan = plan.also_waiting(plan.parked(missing))
         with self.engine.begin() as connection:
-            fulfilled = {name: wish.number for name, wish in person.wishes.items() if name in plan.send.values}
+            fulfilled = {name: wish.number for name, wish in person.wishes.items() if name in sending.plan.send.values}
             wishes.fulfil(connection, mark.user_id, fulfilled)
             pushed.answered(connection, sending.correlation_id, applied=stood)
             notes.count(connection, {"pushes": 1})
             notes.end_condition(connection, "writing_refused")
-            mark.removal_allowed = mark.removal_allowed and not plan.loses
+            mark.removal_allowed = mark.removal_allowed and not sending.plan.loses
             if sending.more or not stood:
                 mark.parked = dict(plan.waiting)
                 pushes.keep(connection, mark)
@@ -272,7 +287,7 @@ class Push:
         log.warning("a push is rejected", user=self._name(mark.user_id), parts=parts, reason=str(error))
         mark.attempts += 1
         if len(parts) == 1:
-            plan = plan.also_waiting({parts[0]: {"for": plan.made_of[0], "reason": str(error)}})
+            plan = plan.also_waiting(plan.parked({parts[0]: str(error)}))
         with self.engine.begin() as connection:
             pushed.withdraw(connection, sending.correlation_id)
             if len(parts) > 1 or sending.more:
@@ -342,6 +357,8 @@ def _brake(connection: Connection, mark: Mark, plan: Plan) -> Plan:
     """Hold the loss of a role back where too many have lost one today (P19); what is harmless beside it goes."""
     if not plan.loses or mark.removal_allowed:
         return plan
+    if notes.condition_is_on(connection, RESTORED):
+        return plan.without_losses()
     if pushed.removals_left(connection, share=BRAKE_SHARE, least=BRAKE_LEAST) > 0:
         return plan
     notes.count(connection, {"removals_braked": 1})

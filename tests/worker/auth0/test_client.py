@@ -296,3 +296,54 @@ def test_a_search_without_auth0s_json_is_an_outage(tenant: Tenant, simulator: Si
     simulator.faults({"where": "api", **fault})
     with pytest.raises(TenantDown):
         tenant.search_users(["a", "b"])
+
+
+# Writing
+
+
+def test_a_write_merges_metadata_and_answers_with_the_profile(tenant: Tenant, simulator: Simulator) -> None:
+    (user_id,) = simulator.sign_up()
+    before = truth(simulator, user_id)
+    body = {"app_metadata": {"roles": ["playlist_editor"]}, "user_metadata": {"displayName": "Ada"}}
+    said = tenant.patch_user(user_id, body, "understudy-1")
+    assert said == truth(simulator, user_id)
+    assert said is not None
+    for place, sent in body.items():
+        assert said[place] == {**before.get(place, {}), **sent}
+
+
+def test_a_write_to_nobody_is_none(tenant: Tenant) -> None:
+    assert tenant.patch_user("samlp|corp|x/y@z", {"app_metadata": {"plan": "gold"}}, "understudy-1") is None
+
+
+@pytest.mark.parametrize("body", [{}, {"app_metadata": {}}, {"app_metadata": {"plan": "gold"}, "user_metadata": {}}])
+def test_no_write_can_wipe_metadata(
+    tenant: Tenant, simulator: Simulator, body: dict[str, dict[str, Any]]
+) -> None:  # P16
+    (user_id,) = simulator.sign_up()
+    before = simulator.stats()["api_calls_total"]
+    with pytest.raises(ValueError, match="wipe"):
+        tenant.patch_user(user_id, body, "understudy-1")
+    assert simulator.stats()["api_calls_total"] == before
+
+
+@pytest.mark.parametrize("status", [400, 409, 413])
+def test_what_auth0_rejects_is_this_users_alone(
+    tenant: Tenant, simulator: Simulator, budget: Budget, status: int
+) -> None:  # P18
+    (user_id,) = simulator.sign_up()
+    simulator.faults({"where": "api", "kind": "status", "status": status})
+    with pytest.raises(Rejected) as rejected:
+        tenant.patch_user(user_id, {"app_metadata": {"plan": "gold"}}, "understudy-1")
+    assert rejected.value.status == status
+    assert budget.look("write_users").paused == 0
+
+
+def test_a_write_whose_token_is_refused_is_not_sent_again(tenant: Tenant, simulator: Simulator) -> None:  # P16
+    (user_id,) = simulator.sign_up()
+    tenant.read_user(user_id)
+    simulator.faults({"where": "api", "kind": "status", "status": 401, "times": 1})
+    with pytest.raises(Throttled):
+        tenant.patch_user(user_id, {"app_metadata": {"plan": "gold"}}, "understudy-1")
+    assert truth(simulator, user_id).get("app_metadata", {}).get("plan") != "gold"
+    assert tenant.patch_user(user_id, {"app_metadata": {"plan": "gold"}}, "understudy-1") is not None

@@ -142,6 +142,46 @@ def test_a_charge_is_paid_before_anybody_gets_more(budget_of: Callable[..., Budg
     assert take_all(budget) == 1
 
 
+def test_a_read_and_a_write_come_together_or_not_at_all(budget_of: Callable[..., Budget], clock: Clock) -> None:  # P16
+    groups = {"read_users": (5.0, 1.0), "write_users": (1.0, 0.5), "other": (1.0, 1.0)}
+    budget = budget_of(auth0_limits=groups)
+    budget.look("read_users"), budget.look("write_users")
+    clock.forward(60)
+    assert budget.take_read_and_write("push").granted == 1
+    refused = budget.take_read_and_write("push")
+    assert (refused.granted, refused.wait) == (0, pytest.approx(2))
+    assert budget.look("read_users").level == pytest.approx(4), "the token for the read was not given back"
+
+
+def test_one_bucket_of_one_token_allows_a_write_and_is_repaid(
+    budget_of: Callable[..., Budget], clock: Clock
+) -> None:  # P16
+    budget = full(budget_of(burst=1, rate=1), clock)
+    assert budget.take_read_and_write("push").granted == 1
+    clock.forward(1.5)
+    assert budget.take("read_users", "now").granted == 0
+    clock.forward(0.5)
+    assert budget.take("read_users", "now").granted == 1
+
+
+def test_pushes_that_book_ahead_pay_with_their_own_share(budget_of: Callable[..., Budget], clock: Clock) -> None:  # P26
+    budget = full(budget_of(burst=1, rate=10), clock)
+    granted = {"now": 0, "push": 0}
+    for _ in range(1000):
+        clock.forward(0.01)
+        granted["push"] += 2 * budget.take_read_and_write("push").granted
+        granted["now"] += budget.take("read_users", "now").granted
+    assert 15 <= granted["push"] <= 50, granted
+    assert granted["now"] + granted["push"] <= 102
+
+
+def test_a_write_that_was_not_needed_is_given_back(budget_of: Callable[..., Budget], clock: Clock) -> None:
+    budget = full(budget_of(burst=2, rate=1), clock)
+    budget.take_read_and_write("push")
+    budget.give_back("write_users", "push", 1)
+    assert budget.look("read_users").level == pytest.approx(1)
+
+
 def test_a_429_pauses_the_group_for_everyone_until_the_reset(budget_of: Callable[..., Budget], clock: Clock) -> None:
     one, other = full(budget_of(), clock), budget_of()
     headers = {"x-ratelimit-reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT"}

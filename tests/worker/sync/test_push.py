@@ -19,8 +19,9 @@ from worker.domain.pushes import MOST_IN_A_DAY
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
 from worker.errors import BadValue
+from worker.queue import Witness
 from worker.settings import Settings
-from worker.store import pushes, users, wishes
+from worker.store import notes, pushes, users, wishes
 from worker.store.users import UserNews
 from worker.sync.drain import drain
 from worker.sync.learn import LogRecords
@@ -103,13 +104,12 @@ class Pusher:
     def push(self, rounds: int = 100, now: Callable[[], float] = time.monotonic, *, wait: bool = True) -> float | None:
         """Run the loop until nothing is due; with `wait` even what waits a second or rests."""
         left = iter(range(rounds))
-        loop = Push(self.engine, self.tenant, self.budget, self.planner, b"key", now)
+        witness = Witness(self.redis, self.settings.auth0_domain)
+        loop = Push(self.engine, self.tenant, self.budget, self.planner, witness, b"key", now)
         again: float | None = 0.0
         for _ in range(30):
             if wait:
-                self.sql(
-                    "UPDATE pushes SET due_at = least(due_at, now()), rests_until = NULL WHERE due_at < 'infinity'"
-                )
+                self.rests(hours=1 / 12)
             again = loop.run(go_on=lambda: next(left, None) is not None)
             if not wait or not self.ask("SELECT FROM pushes WHERE due_at < 'infinity'"):
                 break
@@ -118,9 +118,10 @@ class Pusher:
     def sweep(self) -> int:
         return sweep(self.engine, self.planner, go_on=lambda: True)
 
-    def rests(self, hours: float = 2) -> None:
-        """Let pushes of before be long ago."""
+    def rests(self, hours: float) -> None:
+        """Let time pass for marks and pushes."""
         self.sql("UPDATE pushed SET pushed_at = pushed_at - :d", d=timedelta(hours=hours))
+        self.sql("UPDATE pushes SET due_at = least(due_at, now()), rests_until = NULL WHERE due_at < 'infinity'")
 
     def patch(self, user_id: str, **body: Any) -> None:
         """Have somebody else write to Auth0."""
@@ -176,7 +177,7 @@ def ada(pusher: Callable[..., Pusher]) -> tuple[Pusher, str]:
     """A pusher, and somebody the copy knows."""
     push = pusher()
     [user_id] = push.auth0.sign_up(1, connection="Username-Password-Authentication")
-    push.patch(user_id, app_metadata={"plan": None, "limits": None}, user_metadata={"displayName": None})
+    push.patch(user_id, app_metadata={}, user_metadata={})  # which wipes them
     push.knows(user_id)
     push.auth0.control("POST", "stats/reset")
     return push, user_id
@@ -265,7 +266,7 @@ def test_what_nobody_told_of_is_found_by_the_sweep(ada: tuple[Pusher, str]) -> N
     push, user_id = ada
     push.plays(user_id, 100)
     push.push()
-    push.rests()
+    push.rests(hours=2)
     push.sql("DELETE FROM playlists")
     push.sql("DELETE FROM pushes")
     push.push()
@@ -290,7 +291,7 @@ def test_a_role_removed_by_hand_comes_back_and_a_foreign_one_given_meanwhile_sta
     push, user_id = ada
     push.plays(user_id, 100)
     push.push()
-    push.rests()
+    push.rests(hours=2)
     push.patch(user_id, app_metadata={"roles": ["admin"]})
     push.knows(user_id)  # a changed snapshot marks it
     push.push()
@@ -478,7 +479,7 @@ def test_a_crash_between_the_patch_and_its_commit_ends_in_the_same_state(ada: tu
     assert push.ask("SELECT value FROM wishes") == [("Ada",)]
     push.tenant = sound
     push.sql("UPDATE pushes SET leased_until = now() - interval '1 s'")
-    push.rests()
+    push.rests(hours=2)
     push.push()
     assert push.calls() == {READ: 2, WRITE: 1}
     assert push.ask("SELECT display_name, roles FROM live_users") == [("Ada", ["playlist_editor"])]
@@ -667,7 +668,7 @@ def test_an_outage_of_writing_loses_nothing(ada: tuple[Pusher, str]) -> None:  #
     push.redis.flushall()
     push.budget.look("read_users")
     time.sleep(0.05)
-    push.rests()
+    push.rests(hours=2)
     push.push()
     assert push.held(user_id)["roles"] == ["playlist_editor"]
 
@@ -801,6 +802,30 @@ def test_removals_that_a_human_let_pass_are_not_counted(pusher: Any) -> None:  #
         pushes.recheck_removals(connection)
     push.push()
     assert push.ask("SELECT count(*) FROM pushes") == [(0,)]
+
+
+def test_a_database_restored_from_a_backup_strips_nobody_unasked(ada: tuple[Pusher, str]) -> None:  # P19
+    push, user_id = ada
+    push.plays(user_id, 99)
+    push.push()
+    push.plays(user_id, 101)
+    push.push()
+    assert push.held(user_id)["roles"] == ["playlist_editor"]
+    push.sql("TRUNCATE pushed, pushes RESTART IDENTITY")  # as of yesterday
+    push.plays(user_id, 99)
+    push.sql("UPDATE users SET app_metadata = '{}', profile = profile - 'app_metadata', version = 1")
+    push.knows(user_id)
+    push.push()
+    assert push.held(user_id)["roles"] == ["playlist_editor"]
+    assert push.ask("SELECT name FROM conditions") == [("database_restored",)]
+    push.wishes(user_id, "plan", "pro")
+    push.push()
+    assert push.held(user_id) == {"roles": ["playlist_editor"], "plan": "pro"}
+    with push.engine.begin() as connection:
+        notes.end_condition(connection, "database_restored")
+        pushes.recheck_removals(connection)
+    push.push()
+    assert push.held(user_id) == {"roles": [], "plan": "pro"}
 
 
 # P20: our own writes come back
