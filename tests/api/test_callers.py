@@ -9,9 +9,10 @@ import pytest
 
 from api.music import OPERATIONS
 from api.operations import Operation
+from tests.api.conftest import StartWeb
 from tests.api.jwks import Key
 from tests.api.listeners import ADA, BOB, MusicApp, Person, problem
-from tests.api.web import Web, at_once
+from tests.api.web import at_once
 
 BODIES: dict[str, Any] = {
     "/displayName": {"displayName": "Ada"},
@@ -184,6 +185,7 @@ def test_callers_at_the_same_moment_are_not_mixed_up(music: MusicApp) -> None:
             )
 
 
-def test_without_an_audience_there_is_no_music_app(web: Web) -> None:
+def test_without_an_audience_there_is_no_music_app(start_web: StartWeb, database_url: str, redis_url: str) -> None:
+    web = start_web(database_url, redis_url)
     for path in ("/me", "/songs", "/openapi.json"):
         problem(web.client.get(path), 404)

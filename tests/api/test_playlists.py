@@ -145,6 +145,17 @@ def test_a_featured_playlist_is_readable_by_all_and_names_nobody_by_id(music: Mu
     assert song_ids(listed.json()["playlists"][0]) == song_ids(seen) != []
 
 
+def test_a_secondarys_playlist_bears_its_primarys_name(music: MusicApp) -> None:
+    bob = music.known(BOB, user_metadata={"displayName": "Bob"})
+    playlist = bob.playlist()
+    music.bury(BOB)
+    ada = music.known(ADA, linked=[BOB], user_metadata={"displayName": "Ada"}, app_metadata=EDITOR)
+    ada.ok("PUT", f"/playlists/{playlist}/featured", status=204)
+    for person in (ada, bob, music.known("auth0|3")):
+        seen = person.ok("GET", f"/playlists/{playlist}")
+        assert (seen["owner"], seen["mine"]) == ("Ada", person.user_id != "auth0|3")
+
+
 def test_featuring_twice_and_no_longer_is_the_same_as_once(music: MusicApp) -> None:
     editor = music.known(ADA, app_metadata=EDITOR)
     path = f"/playlists/{editor.playlist()}/featured"

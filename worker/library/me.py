@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from worker.library.callers import ALIASES, PRIMARY, Caller, Standing
+from worker.library.callers import ALIASES, OWN, PRIMARY, Caller, Standing
 from worker.library.database import Database
 from worker.library.loader import Loader
 
@@ -69,8 +69,8 @@ SELECT asked.sub, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}, u.displ
   u.email, u.email_verified, u.username, u.phone_number, u.phone_verified, u.name, u.given_name, u.family_name, u.nickname,
   u.picture, u.created_at, u.updated_at, u.last_seen_at, u.logins_count, u.user_metadata::text
 FROM unnest(%(asked)b::text[]) AS asked (sub)
-LEFT JOIN users own ON own.user_id = asked.sub
-LEFT JOIN live_users u ON u.user_id = {PRIMARY.format(id="asked.sub")}
+{OWN.format(id="asked.sub")}
+LEFT JOIN LATERAL (SELECT * FROM live_users WHERE user_id = {PRIMARY.format(id="asked.sub")} LIMIT 1) AS u ON true
 """  # noqa: S608 (constants)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from worker.library.callers import PRIMARY, Caller
+from worker.library.callers import OWN, PRIMARY, Caller
 from worker.library.database import Connection, Database, Row, fetch, one
 from worker.library.loader import Loader
 from worker.library.songs import Song
@@ -46,7 +46,11 @@ _COLUMNS = f"""
 SELECT p.playlist_id, p.name, p.featured, p.plays, owner.display_name, p.user_id = ANY(%(ids)b::text[]),
   (SELECT coalesce(json_agg(json_build_object('song_id', s.song_id, 'songname', s.songname) ORDER BY held.position), '[]')
    FROM playlist_songs held JOIN songs s USING (song_id) WHERE held.playlist_id = p.playlist_id)::text
-FROM playlists p LEFT JOIN live_users owner ON owner.user_id = {PRIMARY.format(id="p.user_id")}
+FROM playlists p
+{OWN.format(id="p.user_id")}
+LEFT JOIN LATERAL (
+  SELECT display_name FROM live_users WHERE user_id = {PRIMARY.format(id="p.user_id")} LIMIT 1
+) AS owner ON true
 """  # noqa: S608 (constants)
 _MINE = "p.user_id = ANY(%(ids)b::text[])"
 _PAGE = f"{_COLUMNS} WHERE {_MINE} AND p.playlist_id > %(after)b ORDER BY p.playlist_id LIMIT %(rows)b"
@@ -77,7 +81,10 @@ SELECT %(playlist)b, position, song_id FROM unnest(%(songs)b::int8[]) WITH ORDIN
 """
 
 _OWNERS = f"""
-SELECT playlist_id, {PRIMARY.format(id="playlists.user_id")} FROM playlists WHERE playlist_id = ANY(%(asked)b::int8[])
+SELECT asked.playlist_id, {PRIMARY.format(id="p.user_id")}
+FROM unnest(%(asked)b::int8[]) AS asked (playlist_id)
+JOIN LATERAL (SELECT user_id FROM playlists WHERE playlists.playlist_id = asked.playlist_id LIMIT 1) AS p ON true
+{OWN.format(id="p.user_id")}
 """  # noqa: S608 (constants)
 
 
