@@ -279,7 +279,10 @@ class People:
         self, rng: random.Random, connection: Connection, profile: Params | None = None, at: float | None = None
     ) -> User:
         fields = dict(profile) if profile else names.person(rng, connection, self._next_number())
-        return self._directory.add(connection, connection.new_identity(rng, str(fields.get("email", ""))), fields, at)
+        identity = connection.new_identity(rng, str(fields.get("email", "")))
+        while connection.is_social and self._users.get(identity.full_id) is not None:  # among a million it happens
+            identity = connection.new_identity(rng, "")
+        return self._directory.add(connection, identity, fields, at)
 
     def _connection(self, rng: random.Random, name: str | None) -> Connection:
         return self._tenant.connections.named(name) if name else self._tenant.connections.pick(rng)
