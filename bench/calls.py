@@ -27,7 +27,7 @@ def calls(stage: Stage, results: Results) -> None:
     tenant.control("POST", "users/load", {"count": _USERS})
     more = {"AUTH0_DOMAIN": tenant.domain}
     with stage.database(more) as url, psycopg.connect(url, autocommit=True) as connection:
-        _copy(tenant, url)
+        copy_users(tenant, url)
         base = environment(tenant, database_url=url, redis_url=stage.servers.redis.url, token=TOKEN)
         product = Product.start(stage.processes, {**NO_TENANT, **base, **_BUDGET})
         tenant.create_log_stream(product.url + WEBHOOK, TOKEN)
@@ -86,7 +86,7 @@ def _one(tenant: SimulatedTenant, connection: psycopg.Connection, user_id: str) 
     return took
 
 
-def _copy(tenant: SimulatedTenant, url: str) -> None:
+def copy_users(tenant: SimulatedTenant, url: str) -> None:
     """Put the tenant's users into the table, as a backfill would."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.begin() as connection:

@@ -30,6 +30,7 @@ FIGURES = (
     Figure("memory_100k_vs_1k", "worker's peak memory, 100,000 deliveries waiting : 1,000", 1.3, False),
     Figure("seen_p99_vs_recipe", "p99 sent → visible at half the recipe's capacity : the recipe's", 1, False),
     Figure("seen_p99_10x", "the same p99 at ten times the recipe's capacity : at half of it", 10, False),
+    Figure("me_vs_noop", "GET /me with real tokens/s : a route answering the same bytes, no token", 0.35, True),
 )
 
 

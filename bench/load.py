@@ -1,13 +1,16 @@
-"""Sends deliveries over many connections: `python -m bench.load PLAN ANSWER`, files; a process of its own, so that it costs the server little.
+"""Sends requests over many connections: `python -m bench.load PLAN ANSWER`, files; a process of its own, so that it costs the server little.
 
 Plain asyncio streams of prepared bytes, keep-alive, one request at a time on each connection. PLAN (JSON): `port`, `token`, `connections`,
-`seconds`, `bodies` (a file, each body after its length in 8 digits), `rate` (deliveries/s at fixed times; null: as fast as answers come).
-ANSWER (JSON): `accepted`, `refused`, `seconds`, and with a rate `sent`, the time (UNIX) at which each body was due, in the order of the file.
+`seconds`, `bodies` (a file, each body after its length in 8 digits), `rate` (deliveries/s at fixed times; null: as fast as answers come). With
+`status`, the bodies are whole requests and that is the answer that counts as accepted; else they are deliveries, answered 204. With `once`, each
+is sent once, however long that takes.
+ANSWER (JSON): `accepted`, `refused`, `begun` (UNIX), `seconds`, and with a rate `sent`, the time (UNIX) at which each body was due, in the order of the file.
 """
 
 import asyncio
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,12 +21,14 @@ import uvloop
 
 # uvicorn closes a connection that is idle for 5 s.
 _IDLE = 2.0
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 def main() -> None:
     """Carry out the plan."""
     plan = json.loads(Path(sys.argv[1]).read_text())
-    requests = [_request(plan["token"], body) for body in read_bodies(Path(plan["bodies"]))]
+    bodies = list(read_bodies(Path(plan["bodies"])))
+    requests = bodies if "status" in plan else [_request(plan["token"], body) for body in bodies]
     Path(sys.argv[2]).write_text(json.dumps(uvloop.run(_run(plan, requests))))
 
 
@@ -56,10 +61,13 @@ async def _connect(plan: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.
 
 async def _run(plan: dict[str, Any], requests: list[bytes]) -> dict[str, Any]:
     statuses: list[bool] = []
-    rate = plan["rate"]
+    rate = plan.get("rate")
+    accepted = b"HTTP/1.1 %d" % plan.get("status", 204)
     begun, due = time.perf_counter(), time.time()
     end = begun + plan["seconds"]
     numbers = iter(range(max(2, int(rate * plan["seconds"])))) if rate else itertools.count()
+    if plan.get("once"):
+        numbers = iter(range(len(requests)))
     sent: list[float] = []
 
     async def send_on() -> None:
@@ -72,22 +80,24 @@ async def _run(plan: dict[str, Any], requests: list[bytes]) -> dict[str, Any]:
                 if time.perf_counter() > answered + _IDLE:
                     writer.close()
                     reader, writer = await _connect(plan)
-            elif time.perf_counter() > end:
+            elif time.perf_counter() > end and not plan.get("once"):
                 break
             writer.write(requests[number % len(requests)])
             await writer.drain()
             head = await reader.readuntil(b"\r\n\r\n")
+            if length := _LENGTH.search(head):
+                await reader.readexactly(int(length[1]))
             answered = time.perf_counter()
-            statuses.append(head.startswith(b"HTTP/1.1 204"))
+            statuses.append(head.startswith(accepted))
             if not statuses[-1]:
                 break  # an error closes the connection; the count says so
         writer.close()
 
     await asyncio.gather(*(send_on() for _ in range(plan["connections"])))
-    accepted = sum(statuses)
     return {
-        "accepted": accepted,
-        "refused": len(statuses) - accepted,
+        "accepted": sum(statuses),
+        "refused": len(statuses) - sum(statuses),
+        "begun": due,
         "seconds": time.perf_counter() - begun,
         "sent": sent,
     }

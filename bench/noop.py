@@ -1,7 +1,8 @@
-"""The least a webhook can do: authenticate, read the body, answer 204."""
+"""The least a webhook can do: authenticate, read the body, answer 204. And the least a route can: answer bytes."""
 
 import hmac
 import os
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,4 +21,14 @@ async def webhook(request: Request) -> Response:
     return _DONE
 
 
-asgi = Starlette(routes=[Route("/webhooks/auth0/logs", webhook, methods=["POST"])])
+_ANSWER = Path(os.environ["BENCH_ANSWER"]).read_bytes() if "BENCH_ANSWER" in os.environ else b""
+
+
+async def answer(_request: Request) -> Response:
+    """Answer the bytes of the file BENCH_ANSWER."""
+    return Response(_ANSWER, media_type="application/json")
+
+
+asgi = Starlette(
+    routes=[Route("/webhooks/auth0/logs", webhook, methods=["POST"]), Route("/me", answer, methods=["GET"])]
+)
