@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from api.health import healthz, readyz
 from api.music import make_music, opened, routes as music_routes
+from api.pages import page_routes
 from api.problems import Problem, on_error, on_http_exception, on_problem
 from api.tokens import Verifier
 from api.webhooks import event_stream, log_stream
@@ -36,6 +37,7 @@ def make_app(settings: Settings) -> Starlette:
     doorbell = Doorbell(settings, make_celery(settings))
     # Without an audience, there is no music API.
     music = make_music(settings, Verifier(settings), inbox, doorbell) if settings.auth0_audience else None
+    pages = page_routes(settings, music)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -50,6 +52,7 @@ def make_app(settings: Settings) -> Starlette:
         routes=[
             *_webhooks(settings, inbox, doorbell),
             *(music_routes(music) if music is not None else ()),
+            *pages,
             Route("/healthz", healthz),
             Route("/readyz", readyz(partial(views.ready, settings))),
         ],

@@ -62,13 +62,14 @@ def read_body(kind: type[B], body: bytes) -> B:
     try:
         decoded: B = _decoder(kind).decode(body)
     except msgspec.ValidationError:  # a wrong type may come before the place where the JSON breaks
-        return _convert(kind, _json(body))
+        return convert(kind, _json(body))
     except (ValueError, RecursionError):  # msgspec.DecodeError is one, and so is UnicodeDecodeError
         raise _no_json() from None
     return decoded
 
 
-def _convert(kind: type[B], given: object) -> B:
+def convert(kind: type[B], given: object) -> B:
+    """Return what was given, as JSON or by a form, as this kind of body. Raises Invalid."""
     try:
         return msgspec.convert(_whole_numbers(given), kind)
     except msgspec.ValidationError as error:

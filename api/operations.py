@@ -125,7 +125,7 @@ class Resource:
             given = decode_body(operation.takes, await self._body(receive, content_type, encoding))
         else:
             given = read_query(operation.takes, scope["query_string"])
-        number = _id(scope["path_params"][operation.parameter]) if operation.parameter else 0
+        number = path_id(scope["path_params"][operation.parameter]) if operation.parameter else 0
         answer = await operation.act(Call(self._music, claims.user_id, number, given, accept))
         if isinstance(answer, Response):
             return answer
@@ -184,7 +184,8 @@ def _headers(scope: Scope) -> tuple[str, str, str]:
     return accept, content_type, encoding
 
 
-def _id(text: str) -> int:
+def path_id(text: str) -> int:
+    """Return the id in a path; raises Problem 404 for what cannot be one."""
     if not _ID.fullmatch(text) or int(text) >= 2**63:
         raise Problem(404, "There is nothing of this id.")
     return int(text)

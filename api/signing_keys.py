@@ -51,7 +51,7 @@ class SigningKeys:
     def __init__(self, settings: Settings, pace: Pace | None = None) -> None:
         """Raise WrongSetting for a CA file that is none."""
         self._url = f"https://{settings.auth0_domain}/.well-known/jwks.json"
-        self._trust = _trust(settings)
+        self._trust = trust(settings)
         self._pace = pace or Pace()
         self._keys: dict[str, RSAPublicKey] = {}
         self._down = False
@@ -172,7 +172,8 @@ def _public_key(jwk: dict[str, Any]) -> RSAPublicKey | None:
     return key if isinstance(key, RSAPublicKey) and key.key_size >= LEAST_BITS else None
 
 
-def _trust(settings: Settings) -> ssl.SSLContext:
+def trust(settings: Settings) -> ssl.SSLContext:
+    """Return whom to trust for the tenant: the usual authorities and AUTH0_CA_FILE. Raises WrongSetting if that is none."""
     context = httpx.create_ssl_context()
     if settings.auth0_ca_file:
         try:

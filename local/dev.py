@@ -12,13 +12,14 @@ from rich.console import Console
 from local.children import Children
 from local.display import ProcessLines
 from local.processes import NotHealthy, ProcessDied, ending_on_signals
-from local.product import WEBHOOK, Product, environment, product_processes
+from local.product import WEBHOOK, Product, environment, page_settings, product_processes
 from local.server import free_port, is_free
 from local.servers import ServerError, servers_from_environment
 from local.services import KEPT
 from local.simulated_tenant import SimulatedTenant
 
 _PEOPLE = 25
+_KNOWN = ({"email": "ada@example.com", "name": "Ada"}, {"email": "ben@example.com", "name": "Ben"})
 _PORT = 8000
 
 
@@ -45,12 +46,22 @@ def _run(console: Console, children: Children) -> None:
         database_url = servers.postgres.create_database("understudy_dev")
         tenant = SimulatedTenant.start(processes, folder)
         token = secrets.token_urlsafe(32)
-        environ = environment(tenant, database_url=database_url, redis_url=servers.redis.url, token=token)
-        product = Product.start(processes, environ, port=_PORT if is_free(_PORT) else free_port())
+        port = _PORT if is_free(_PORT) else free_port()
+        environ = environment(
+            tenant,
+            database_url=database_url,
+            redis_url=servers.redis.url,
+            token=token,
+            settings=page_settings(tenant, port),
+        )
+        product = Product.start(processes, environ, port=port)
         tenant.create_log_stream(product.url + WEBHOOK, token)
         tenant.control("POST", "people/signup", {"count": _PEOPLE})
+        for person in _KNOWN:
+            tenant.control("POST", "people/signup", {"count": 1, "profile": person})
         for name, url in {
-            "web": product.url,
+            "the page": f"{product.url}/",
+            "log in as": f"{', '.join(person['email'] for person in _KNOWN)}, or whoever you like; no password is asked",
             "tenant": f"https://{tenant.domain} (certificates: {tenant.ca_file})",
             "its people": f"{tenant.control_url}/_sim/ (POST people/signup, people/login, people/live …)",
             "PostgreSQL": database_url,

@@ -23,12 +23,27 @@ from local.simulated_tenant import SimulatedTenant
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 WEBHOOK = "/webhooks/auth0/logs"
+MUSIC_API = "https://api.music.example/"  # an audience that the simulated tenant knows
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 -- what a dyno listens on
 _SCRIPTS = sysconfig.get_path("scripts")
 
 # What configures the product. None of it is inherited: a demo must not meet a real tenant, nor be tuned by its settings.
-_SETTINGS = ("AUTH0_", "DATABASE_", "REDIS_", "LOG_", "SEARCH_SETTLE", "INBOX_", "MAX_DELIVERY_BYTES", "USER_HASH_KEY")
+_SETTINGS = (
+    *("AUTH0_", "CORS_", "DATABASE_", "DEFAULT_DISPLAY_NAME", "EVENT_STREAM_", "INBOX_", "LOG_", "MAX_DELIVERY_BYTES"),
+    *("PLAYS_", "PUBLIC_URL", "REDIS_", "ROLE_TIERS", "SEARCH_SETTLE", "SESSION_", "TOKEN_ALGORITHM", "USER_HASH_KEY"),
+)
+    "AUTH0_",
+    "PUBLIC_URL",
+    "SESSION_",
+    "DATABASE_",
+    "REDIS_",
+    "LOG_",
+    "SEARCH_SETTLE",
+    "INBOX_",
+    "MAX_DELIVERY_BYTES",
+    "USER_HASH_KEY",
+)
 
 
 @contextmanager
@@ -86,6 +101,19 @@ def environment(
         "LOG_STREAM_TOKENS": token,
         "LOG_FORMAT": "console",
         **(settings or {}),
+    }
+
+
+def page_settings(tenant: SimulatedTenant, port: int) -> dict[str, str]:
+    """Return the variables that make the page at this port of 127.0.0.1, its application registered with the tenant."""
+    url = f"http://127.0.0.1:{port}"
+    client_id, client_secret = tenant.create_web_application(url)
+    return {
+        "PUBLIC_URL": url,
+        "AUTH0_AUDIENCE": MUSIC_API,
+        "AUTH0_ISSUER": tenant.browser_issuer,
+        "AUTH0_WEB_CLIENT_ID": client_id,
+        "AUTH0_WEB_CLIENT_SECRET": client_secret,
     }
 
 

@@ -19,9 +19,13 @@ _PAGE = 500  # users per page of the truth
 
 @dataclass(frozen=True)
 class SimulatedTenant:
-    """A running tenant: where it is, and the credentials of an application that may do everything."""
+    """A running tenant: where it is, and the credentials of an application that may do everything.
+
+    `browser_issuer` is its second domain, where people log in without TLS, with the slash at its end.
+    """
 
     domain: str
+    browser_issuer: str
     control_url: str
     ca_file: str
     client_id: str
@@ -35,7 +39,7 @@ class SimulatedTenant:
         options = [f"--data={data}", f"--seed={seed}", f"--plan={plan}", "--index-lag=0.5", "--log-skew=5"]
         process = processes.start("simulator", [sys.executable, "-m", "simulator", *options], announces=True)
         said = json.loads(process.announcement)
-        names = ("domain", "control_url", "ca_file", "client_id", "client_secret")
+        names = ("domain", "browser_issuer", "control_url", "ca_file", "client_id", "client_secret")
         return cls(**{name: said[name] for name in names}, plan=plan, process=process)
 
     def control(self, method: str, path: str, body: Any = None, *, timeout: float = 120) -> Any:
@@ -44,6 +48,12 @@ class SimulatedTenant:
         answer = httpx.request(method, url, json=body, timeout=timeout, trust_env=False)
         answer.raise_for_status()
         return answer.json()
+
+    def create_web_application(self, url: str) -> tuple[str, str]:
+        """Register the application that people log in to at `url`, without a slash; return its id and its secret."""
+        asked = {"name": "Understudy", "callbacks": [f"{url}/callback"], "allowed_logout_urls": [f"{url}/"]}
+        made = self.control("POST", "clients", asked)
+        return str(made["client_id"]), str(made["client_secret"])
 
     def truth(self) -> Iterator[dict[str, Any]]:
         """Yield every live user as `GET /api/v2/users/{id}` would answer it."""

@@ -197,16 +197,23 @@ class Settings(BaseSettings):
                 "; ".join(_sentence(problem["loc"], problem["msg"], problem["type"]) for problem in error.errors())
             ) from None
 
+    def lacking(self, *names: str) -> list[str]:
+        """Return the variables of those of `names` that are empty."""
+        values = {name: getattr(self, name) for name in names}
+        return [
+            name.upper()
+            for name, value in values.items()
+            if not (value.get_secret_value() if isinstance(value, SecretStr) else value)
+        ]
+
     def require(self, *names: str) -> None:
-        """Raise WrongSetting for those of `names` that are empty: a process says what it cannot do without."""
-        for name in names:
-            value = getattr(self, name)
-            if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
-                raise WrongSetting(f"{name.upper()} is not set")
+        """Raise WrongSetting for the first of `names` that is empty: a process says what it cannot do without."""
+        for name in self.lacking(*names):
+            raise WrongSetting(f"{name} is not set")
 
     def require_any(self, *names: str) -> None:
         """Raise WrongSetting if all of `names` are empty."""
-        if not any(getattr(self, name) for name in names):
+        if len(self.lacking(*names)) == len(names):
             raise WrongSetting(f"none of {', '.join(name.upper() for name in names)} is set")
 
     @property

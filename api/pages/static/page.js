@@ -1,0 +1,82 @@
+// Keeps the page fresh without reloading it. Without this script all of it works the same, by forms and redirects.
+//
+// The server makes every piece of HTML. What comes back replaces what is here by id: elements marked data-live while the
+// page only looks, and those marked data-swap or data-said too after a form was sent.
+"use strict";
+{
+  const OFTEN = 1000, SELDOM = 15000, PATIENCE = 30000; // milliseconds
+  let eager = 0; // look often until then: a play is counted within a second or so
+  let timer, sending = 0;
+
+  const isBusy = (element) => {
+    const active = document.activeElement;
+    return element.contains(active) && active.matches("input, select");
+  };
+
+  const adopt = (text, selector) => {
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    if (!fresh.getElementById("welcome")) return location.assign("/"); // logged out meanwhile
+    document.title = fresh.title;
+    for (const old of document.querySelectorAll(selector)) {
+      const made = fresh.getElementById(old.id);
+      if (!made || made.outerHTML === old.outerHTML || (selector === "[data-live]" && isBusy(old))) continue;
+      const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+      const open = [...old.querySelectorAll("details[open]")].map((details) => details.id);
+      // A region that says something must stay the same element, or nobody hears it.
+      if (old.getAttribute("role") === "status" || old.hasAttribute("data-said")) old.replaceChildren(...made.childNodes);
+      else old.replaceWith(document.adoptNode(made));
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    }
+  };
+
+  const later = () => {
+    clearTimeout(timer);
+    const travelling = document.querySelector("[data-travelling]");
+    timer = setTimeout(look, Date.now() < eager || travelling ? OFTEN : SELDOM);
+  };
+
+  const look = async () => {
+    if (!document.hidden && !sending) {
+      try {
+        const answer = await fetch(location.pathname + location.search, { headers: { "X-Watching": "1" }, signal: AbortSignal.timeout(10000) });
+        const text = await answer.text();
+        if (!sending && answer.status !== 503) adopt(text, "[data-live]");
+      } catch { /* the next look may find it */ }
+    }
+    later();
+  };
+
+  const say = (text) => {
+    const said = document.createElement("p");
+    said.className = "note bad";
+    said.textContent = text;
+    document.getElementById("general").replaceChildren(said);
+  };
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (form.classList.contains("leave")) return;
+    event.preventDefault();
+    if (form.dataset.sending) return;
+    form.dataset.sending = "1";
+    sending += 1;
+    const focused = document.activeElement?.id;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(30000) });
+      adopt(await answer.text(), "[data-live], [data-swap], [data-said]");
+      eager = Date.now() + 5000;
+      const wrong = document.querySelector("[aria-invalid=true]");
+      if (wrong) wrong.focus();
+      else if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
+    } catch {
+      say("The service could not be reached. Nothing may have been saved; please try again.");
+    }
+    sending -= 1;
+    delete form.dataset.sending;
+    later();
+  });
+
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  later();
+}
