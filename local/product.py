@@ -33,17 +33,6 @@ _SETTINGS = (
     *("AUTH0_", "CORS_", "DATABASE_", "DEFAULT_DISPLAY_NAME", "EVENT_STREAM_", "INBOX_", "LOG_", "MAX_DELIVERY_BYTES"),
     *("PLAYS_", "PUBLIC_URL", "REDIS_", "ROLE_TIERS", "SEARCH_SETTLE", "SESSION_", "TOKEN_ALGORITHM", "USER_HASH_KEY"),
 )
-    "AUTH0_",
-    "PUBLIC_URL",
-    "SESSION_",
-    "DATABASE_",
-    "REDIS_",
-    "LOG_",
-    "SEARCH_SETTLE",
-    "INBOX_",
-    "MAX_DELIVERY_BYTES",
-    "USER_HASH_KEY",
-)
 
 
 @contextmanager
