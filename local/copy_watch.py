@@ -19,6 +19,7 @@ _COUNTS = """
     SELECT (SELECT count(*) FROM users WHERE deleted_at IS NULL) AS live,
            (SELECT count(*) FROM users WHERE deleted_at IS NOT NULL) AS deleted,
            (SELECT count(*) FROM news) AS marks,
+           (SELECT count(*) FROM pushes WHERE due_at < 'infinity') AS pushes,
            (SELECT count(*) FROM inbox) AS deliveries,
            (SELECT count(*) FROM inbox WHERE state = 'pending') AS pending,
            (SELECT count(*) FROM parked) + (SELECT count(*) FROM inbox WHERE state = 'parked') AS parked
@@ -36,6 +37,7 @@ class Counts:
     live: int
     deleted: int
     marks: int
+    pushes: int
     deliveries: int
     pending: int
     parked: int
@@ -75,10 +77,10 @@ class CopyWatch:
         return counts
 
     def is_quiet(self) -> bool:
-        """Say whether nothing is on its way to us, pending or marked."""
+        """Say whether nothing is on its way to us or from us, pending or marked."""
         on_the_way = self._tenant.control("GET", "stats")["pending"]
         counts = self.counts()
-        return not any(on_the_way.values()) and counts.pending == counts.marks == 0
+        return not any(on_the_way.values()) and counts.pending == counts.marks == counts.pushes == 0
 
     def time_to_see_login(self, user_id: str, patience: float) -> float | None:
         """Wait until the first login of this user shows; return the seconds it took, None after `patience` seconds."""

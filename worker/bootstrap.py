@@ -26,6 +26,7 @@ from worker.sync.plans import Planner
 from worker.sync.push import Push
 from worker.sync.refresh import Refresh
 from worker.sync.snapshots import EventStream
+from worker.sync.turn import Turns
 
 # A task uses one connection at a time, and one more only where it must commit beside an open transaction.
 CONNECTIONS_PER_CHILD = 2
@@ -126,8 +127,8 @@ class Parts:
 
     def push(self) -> Push:
         """Return the push loop."""
-        witness = Witness(self.redis, self.settings.auth0_domain)
-        return Push(self.engine, self.tenant, self.budget, self.planner, witness, self.settings.fingerprint_key)
+        turns = Turns(self.engine, self.tenant, self.planner, self.settings.fingerprint_key)
+        return Push(turns, self.budget, Witness(self.redis, self.settings.auth0_domain))
 
 
 @lru_cache(maxsize=1)

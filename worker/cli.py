@@ -19,8 +19,8 @@ from worker.logs import configure, fingerprint
 from worker.settings import settings
 from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
+from worker.sync.brake import BRAKED, RESTORED
 from worker.sync.drain import drain as drain_source
-from worker.sync.push import RESTORED
 from worker.sync.wish import choose_plan
 
 cli = typer.Typer(
@@ -105,7 +105,7 @@ def brake(
         if not (recheck or allow or allow_roles or trust):
             print(f"{deletions} deletions wait for an answer: `understudy brake --recheck` or `--allow N`")
             print(f"{removals} losses of a role wait for one: `understudy brake --recheck` or `--allow-roles N`")
-        for left, condition in ((deletions, "deletions_braked"), (removals, "removals_braked")):
+        for left, condition in ((deletions, "deletions_braked"), (removals, BRAKED)):
             if not left:
                 notes.end_condition(connection, condition)
 

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Engine
 
 from worker.store import notes, people, pushes
 from worker.store.pushes import Mark
+from worker.sync.brake import BRAKED
 from worker.sync.plans import Planner
 
 # Users looked at in one transaction: some 20 ms of reading.
@@ -23,7 +24,7 @@ def sweep(engine: Engine, planner: Planner, *, go_on: Callable[[], bool]) -> int
             people.move(connection, found.end)
             ended = found.end is None
             if ended and not pushes.braked(connection):
-                notes.end_condition(connection, "removals_braked")
+                notes.end_condition(connection, BRAKED)
     return marked
 
 

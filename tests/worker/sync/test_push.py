@@ -29,6 +29,7 @@ from worker.sync.plans import TOO_MANY, Planner
 from worker.sync.push import Push
 from worker.sync.refresh import Refresh
 from worker.sync.sweep import sweep
+from worker.sync.turn import Turns
 from worker.sync.wish import choose_plan
 
 AMPLE = {"global": (1000.0, 1000.0)}
@@ -105,7 +106,7 @@ class Pusher:
         """Run the loop until nothing is due; with `wait` even what waits a second or rests."""
         left = iter(range(rounds))
         witness = Witness(self.redis, self.settings.auth0_domain)
-        loop = Push(self.engine, self.tenant, self.budget, self.planner, witness, b"key", now)
+        loop = Push(Turns(self.engine, self.tenant, self.planner, b"key", now), self.budget, witness)
         again: float | None = 0.0
         for _ in range(30):
             if wait:
