@@ -21,7 +21,17 @@ from local.children import Children
 from local.comparison import compare
 from local.copy_watch import CopyWatch, Counts
 from local.processes import NotHealthy, Process, Processes
-from local.product import CHECKOUT, WEBHOOK, Product, environment, inherited, procfile, product_processes
+from local.product import (
+    CHECKOUT,
+    WEBHOOK,
+    Product,
+    environment,
+    inherited,
+    page_settings,
+    procfile,
+    product_processes,
+)
+from local.server import free_port
 from local.simulated_tenant import SimulatedTenant
 
 TOKEN = "the-stream's-own-token"
@@ -209,16 +219,16 @@ def on_stage(
     settings: Mapping[str, str] | None = None,
     people: int = 0,
     stream: bool = True,
+    page: bool = False,
 ) -> Iterator[Stage]:
-    """Start a tenant and the product; `people` were signed up and copied before the journey begins."""
+    """Start a tenant and the product; `people` were signed up and copied before the journey begins. `page`: with the page."""
     output = Output()
     with ExitStack() as stack:
         processes, folder = stack.enter_context(product_processes(children, output.say))
-        tenant = SimulatedTenant.start(processes, folder)
-        environ = environment(
-            tenant, database_url=database_url, redis_url=redis_url, token=TOKEN, settings={**SETTLE, **(settings or {})}
-        )
-        stage = Stage(tenant, Product.start(processes, environ), processes, output, environ)
+        tenant, port = SimulatedTenant.start(processes, folder), free_port()
+        settings = {**SETTLE, **(page_settings(tenant, port) if page else {}), **(settings or {})}
+        environ = environment(tenant, database_url=database_url, redis_url=redis_url, token=TOKEN, settings=settings)
+        stage = Stage(tenant, Product.start(processes, environ, port=port), processes, output, environ)
         if stream:
             tenant.create_log_stream(stage.webhook, TOKEN)
         if people:
