@@ -243,6 +243,7 @@ class EventStreams:
         struck = {fault.kind: fault for fault in self._faults.strike("event", "POST", stream.endpoint)}
         if "lose" in struck:
             stream.lost += 1
+            delivery.is_redelivery = False
             return
         if "reorder" in struck and not delivery.is_held:
             delivery.is_held = True

@@ -383,6 +383,31 @@ def test_auth0s_own_client_manages_event_streams(tenant: Simulator, receiver: Re
     assert refusal.value.status_code == 404
 
 
+def test_a_redelivery_that_is_lost_can_be_asked_for_again(tenant: Simulator, receiver: Receiver) -> None:
+    receiver.answers = [404]
+    stream_id = push_to(tenant, receiver)
+    newcomer(tenant)
+    drained(tenant)
+    tenant.control("PUT", "faults", [{"where": "event", "kind": "lose", "times": 1}])
+    for left in (1, 0):
+        tenant.api("POST", f"event-streams/{stream_id}/redeliver", json={})
+        drained(tenant)
+        assert len(listed(tenant, stream_id)) == left
+
+
+def test_the_same_seed_tells_the_same_events(start: Callable[..., Simulator], receiver: Receiver) -> None:
+    ids = []
+    for seed in ("7", "7", "8"):
+        tenant = start("--plan", "none", "--seed", seed)
+        push_to(tenant, receiver)
+        tenant.control("POST", "people/live", {"actions": 60})
+        drained(tenant)
+        ids.append({(event["id"], event["type"], "context" in event["data"]) for event in events_of(receiver)})
+        receiver.deliveries.clear()
+    assert ids[0] == ids[1]
+    assert ids[0] != ids[2]
+
+
 def test_counts_by_day_are_told(tenant: Simulator, receiver: Receiver) -> None:
     receiver.answers = [204, 404]
     stream_id = push_to(tenant, receiver)
