@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class JwksServer:
         self.domain, self.ca_file = domain, ca_file
         self.status, self.body = 200, b'{"keys": []}'
         self.redirect_to = ""  # where the next request is sent instead
+        self.dribbles = False  # a byte every tenth of a second
         self.fetches = 0
         self._open = threading.Event()
         self._open.set()
@@ -89,6 +90,14 @@ class JwksServer:
         self._open.wait()
         return self.status, self.body
 
+    def pieces(self, body: bytes) -> Iterator[bytes]:
+        if not self.dribbles:
+            yield body
+            return
+        for byte in body:
+            yield bytes([byte])
+            time.sleep(0.1)
+
 
 @contextmanager
 def jwks_server(folder: Path) -> Iterator[JwksServer]:
@@ -108,7 +117,9 @@ def jwks_server(folder: Path) -> Iterator[JwksServer]:
                 self.send_header("location", elsewhere)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(OSError):  # whoever asked may have left
+                for piece in server.pieces(body):
+                    self.wfile.write(piece)
 
         def log_message(self, *_: object) -> None:
             pass

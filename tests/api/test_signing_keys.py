@@ -187,6 +187,14 @@ def test_a_tenant_that_hangs_is_given_up_by_all_who_wait(tenant: JwksServer) -> 
     run(tenant, test, Pace(refresh=600, retry=600, within=600, patience=0.5))
 
 
+def test_a_tenant_that_dribbles_is_given_up(tenant: JwksServer) -> None:
+    async def test(keys: SigningKeys) -> None:
+        tenant.dribbles = True
+        assert await is_down(keys, "one")  # all of it would take half a minute, and no byte comes late
+
+    run(tenant, test, Pace(refresh=600, retry=600, within=600, patience=0.5))
+
+
 def test_a_caller_who_leaves_takes_nobodys_fetch_along(tenant: JwksServer) -> None:
     async def test(keys: SigningKeys) -> None:
         tenant.hang()
@@ -205,6 +213,7 @@ def test_keys_that_do_not_sign_are_no_keys(tenant: JwksServer) -> None:
     private = RSAAlgorithm.to_jwk(ONE.private, as_dict=True)
     others: list[Any] = [
         {**elliptic, "kid": "elliptic"},
+        ONE.jwk(kid="calls itself elliptic", kty="EC"),
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
         ONE.jwk(kid="encrypts", use="enc"),
         ONE.jwk(kid="oaep", alg="RSA-OAEP"),
