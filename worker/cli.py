@@ -17,6 +17,8 @@ from worker.bootstrap import Parts
 from worker.errors import Error
 from worker.logs import configure, fingerprint
 from worker.settings import settings
+from worker.setup import run as setup
+from worker.setup.credentials import Credentials
 from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.brake import BRAKED, RESTORED
@@ -141,6 +143,26 @@ def upgrade() -> None:
 def new() -> None:
     """Make a token for a log stream: put it into LOG_STREAM_TOKENS and into the stream's "Authorization Token"."""
     print(secrets.token_urlsafe(32))
+
+
+@cli.command("setup")
+def set_up(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what it would change.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take away what setup made, and nothing else.")] = False,
+    send_tokens: Annotated[
+        bool,
+        typer.Option("--send-tokens", help="Give the streams the first of their tokens again, after it was rotated."),
+    ] = False,
+) -> None:
+    """Connect the tenant: the log stream, the event stream and the Action; run again, it mends what is not as it should be.
+
+    Needs PUBLIC_URL, the streams' tokens, and credentials of its own: AUTH0_SETUP_CLIENT_ID and AUTH0_SETUP_CLIENT_SECRET.
+    """
+    changes = setup.connect(
+        settings(), Credentials.from_environment(), say=print, remove=remove, dry_run=dry_run, send_tokens=send_tokens
+    )
+    if not changes:
+        print("nothing to change")
 
 
 def _develop(module: str, *arguments: object) -> None:
