@@ -13,8 +13,10 @@ from pydantic_core import PydanticUndefined
 
 from tests.docs.pages import CHECKOUT, OPERATING, first_cells
 from worker.settings import Settings
+from worker.setup.credentials import Credentials
 
 SETTINGS = {name.upper(): field for name, field in Settings.model_fields.items()}
+SETUP = {name.upper() for name in Credentials.model_fields}  # in the environment of one command, never of the processes
 OTHERS = {"PORT", "WORKER_CONCURRENCY", "PGSSLMODE"}  # read by the Procfile and by libpq
 EXAMPLES = {
     "AUTH0_LIMITS",
@@ -47,7 +49,7 @@ def test_env_example_names_every_setting_once() -> None:
 
 def test_operating_explains_every_setting_once() -> None:
     cells = [match[1] for cell in first_cells(OPERATING) if (match := re.fullmatch(r"`([A-Z][A-Z0-9_]+)`", cell))]
-    assert sorted(cells) == sorted([*SETTINGS, *OTHERS])
+    assert sorted(cells) == sorted([*SETTINGS, *OTHERS, *SETUP])
 
 
 def test_app_json_asks_for_settings_that_exist_and_for_all_that_are_needed() -> None:
