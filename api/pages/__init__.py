@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from api.operations import Music
 from api.pages.changes import CHANGES, endpoint
+from api.pages.files import Files
 from api.pages.home import home
 from api.pages.login import CALLBACK, Login
-from api.pages.rendering import STATIC
 from api.pages.site import Entrance, Site
 from worker.settings import Settings
 
@@ -35,7 +34,7 @@ def _routes(site: Site) -> Iterator[BaseRoute]:
     yield Route("/logout", Entrance(site, "POST", login.leave))
     for change in CHANGES:
         yield Route(f"/page{change.path}", Entrance(site, "POST", endpoint(change)))
-    yield Mount("/static", StaticFiles(directory=STATIC))
+    yield Mount("/static", Files())
 
 
 def _absent(lacking: list[str]) -> Callable[[Request], Awaitable[Response]]:

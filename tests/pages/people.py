@@ -80,7 +80,7 @@ class Visitor:
 
     @property
     def cookie(self) -> str:
-        return self.http.cookies.get("understudy", "")
+        return self.http.cookies.get("understudy") or ""
 
     def get(self, path: str = "/", **request: Any) -> httpx.Response:
         return self.http.get(path, **request)
