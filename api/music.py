@@ -11,7 +11,7 @@ from api.operations import Music, routes as routes_of
 from api.tokens import Verifier
 from worker import views
 from worker.library import Callers, Database, Mirror
-from worker.library.playlists import Owners
+from worker.library.plays import Plays
 from worker.queue import Doorbell, Inbox
 from worker.settings import Settings
 
@@ -27,13 +27,13 @@ OPERATIONS = (
 def make_music(settings: Settings, verifier: Verifier, inbox: Inbox, doorbell: Doorbell) -> Music:
     """Return what the routes reach for; `opened` it before the first request."""
     database = Database(settings, check=partial(views.admit, domain=settings.auth0_domain))
+    callers = Callers(database, doorbell.ring_soon)
     return Music(
         verifier=verifier,
         database=database,
-        callers=Callers(database, doorbell.ring_soon),
+        callers=callers,
         mirror=Mirror(database, settings.default_display_name),
-        owners=Owners(database),
-        inbox=inbox,
+        plays=Plays(database, callers, inbox, doorbell.ring_soon),
         doorbell=doorbell,
         default_name=settings.default_display_name,
     )

@@ -17,8 +17,8 @@ from api.problems import Problem, problem
 from api.tokens import Verifier
 from worker.errors import Error, Transient
 from worker.library import Caller, Callers, Database, Mirror, Standing
-from worker.library.playlists import Owners
-from worker.queue import Doorbell, Inbox
+from worker.library.plays import Plays
+from worker.queue import Doorbell
 
 Given = TypeVar("Given", bound=Body | Query)
 
@@ -35,8 +35,7 @@ class Music:
     database: Database
     callers: Callers
     mirror: Mirror
-    owners: Owners
-    inbox: Inbox
+    plays: Plays
     doorbell: Doorbell
     default_name: str
 

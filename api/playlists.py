@@ -7,11 +7,10 @@ from msgspec import UNSET, Meta, UnsetType, field
 from starlette.responses import Response
 
 from api.fields import Body, Id, Name, Page, Query
-from api.operations import Call, Given, Operation, missing
+from api.operations import Call, Given, Operation, admitted, missing
 from api.problems import Problem
 from worker.library import Caller, playlists
 from worker.library.playlists import NotYours, Playlist, Playlists
-from worker.queue import plays
 
 EDITOR = "playlist_editor"
 SongIds = Annotated[list[Id], Meta(max_length=500)]
@@ -93,13 +92,10 @@ async def delete(call: Call[Query]) -> None:
 
 async def play(call: Call[Play]) -> None:
     """Take a play: it is durable when this answers, and counted by a worker."""
-    owner = await call.music.owners.find(call.id)
-    listener = await call.caller()
-    if owner is None:
+    listener, found = await call.music.plays.take(call.subject, call.id, call.given.play_id)
+    admitted(listener)
+    if not found:
         raise missing("playlist")
-    body = plays.encode(plays.Play(listener.user_id, owner, call.id, call.given.play_id))
-    await call.music.inbox.put(plays.SOURCE, body)
-    call.music.doorbell.ring_soon("drain", plays.COUNTED_WITHIN)
 
 
 async def feature(call: Call[Query]) -> None:

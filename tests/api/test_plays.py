@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from tests.api.listeners import ADA, BOB, MusicApp, field_of, problem
@@ -55,3 +58,31 @@ def test_a_play_needs_an_id_of_its_own(music: MusicApp, play_id: object) -> None
     answer = ada.call("POST", f"/playlists/{ada.playlist()}/plays", json={"play_id": play_id})
     assert field_of(answer) == "#/play_id"
     assert music.web.rows() == []
+
+
+def test_plays_that_come_together_are_stored_together_and_answered_apart(music: MusicApp) -> None:
+    ada, bob = music.known(ADA), music.known(BOB)
+    blocked, stranger = music.known("auth0|dan", blocked=True), music.person(CAROL)
+    playlist = ada.playlist()
+    wanted = [(bob, playlist, 202)] * 20 + [(blocked, playlist, 403), (stranger, playlist, 202), (bob, 12345, 404)]
+    with ThreadPoolExecutor(len(wanted)) as pool, psycopg.connect(music.web.database_url) as connection:
+        connection.execute("LOCK TABLE playlists IN ACCESS EXCLUSIVE MODE")  # until all have come
+        answers = [pool.submit(person.play, where) for person, where, _ in wanted]
+        time.sleep(0.5)
+        connection.rollback()
+    assert [answer.result().status_code for answer in answers] == [status for _, _, status in wanted]
+    lines = [json.loads(line) for row in music.web.rows() for line in (row.body or b"").split(b"\n")]
+    assert sorted(line["listener"] for line in lines) == sorted([BOB] * 20 + [CAROL])
+    assert len(music.web.rows()) <= 3, "they were stored one by one"
+    assert music.marks() == [CAROL]
+
+
+def test_who_comes_while_postgresql_hangs_is_told_so_within_two_seconds(music: MusicApp) -> None:
+    ada = music.known(ADA)
+    playlist = ada.playlist()
+    with ThreadPoolExecutor(40) as pool, psycopg.connect(music.web.database_url) as connection:
+        connection.execute("LOCK TABLE playlists IN ACCESS EXCLUSIVE MODE")
+        answers = [pool.submit(ada.play, playlist) for _ in range(40)]
+        assert {answer.result(timeout=30).status_code for answer in answers} == {503}
+        connection.rollback()
+    assert ada.play(playlist).status_code == 202

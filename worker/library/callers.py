@@ -1,6 +1,7 @@
 """Who a token's subject is here: the person's live row, an alias resolved to its primary (P13), or why nobody."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -103,6 +104,13 @@ class Callers:
         elif found.standing is Standing.GONE:
             await self.ask_again(subject)
         return found
+
+    async def find_all(self, subjects: Collection[str]) -> dict[str, Caller]:
+        """Return who these subjects are, as `find` does for one."""
+        found = await self._fetch(list(subjects))
+        odd = [one for one in subjects if (caller := found.get(one)) is None or caller.standing is Standing.GONE]
+        callers = dict(zip(odd, await asyncio.gather(*map(self.find, odd)), strict=True))
+        return {subject: caller for subject, caller in found.items() if caller is not None} | callers
 
     async def introduce(self, subject: str) -> Caller:
         """Give somebody unknown a row and a mark (P5, P7); raises BadRecord for what is no user's id."""

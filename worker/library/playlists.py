@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from worker.library.callers import OWN, PRIMARY, Caller
 from worker.library.database import Connection, Database, Row, fetch, one
-from worker.library.loader import Loader
 from worker.library.songs import Song
 from worker.store.pushes import MARK, SOON
 
@@ -79,28 +78,6 @@ _FILL = """
 INSERT INTO playlist_songs (playlist_id, position, song_id)
 SELECT %(playlist)b, position, song_id FROM unnest(%(songs)b::int8[]) WITH ORDINALITY AS wanted (song_id, position)
 """
-
-_OWNERS = f"""
-SELECT asked.playlist_id, {PRIMARY.format(id="p.user_id")}
-FROM unnest(%(asked)b::int8[]) AS asked (playlist_id)
-JOIN LATERAL (SELECT user_id FROM playlists WHERE playlists.playlist_id = asked.playlist_id LIMIT 1) AS p ON true
-{OWN.format(id="p.user_id")}
-"""  # noqa: S608 (constants)
-
-
-class Owners:
-    """Says whose a playlist is, an alias resolved to its primary; lookups made at the same moment are one query."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._load: Loader[int, str] = Loader(self._fetch)
-
-    async def find(self, playlist_id: int) -> str | None:
-        """Return the owner's id, None where there is no such playlist; raises as `Database.read`."""
-        return await self._load(playlist_id)
-
-    async def _fetch(self, playlists: Sequence[int]) -> dict[int, str]:
-        return dict(await self._database.read(_OWNERS, {"asked": playlists}))
 
 
 async def page(database: Database, caller: Caller, after: int, limit: int, default_name: str) -> Playlists:
