@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, calls, drain, me, memory, seen
+from bench import accept, calls, drain, me, memory, plays, seen
 from bench.figures import FIGURES, Results
 from bench.stage import LOG, Stage, stage
 from local.processes import NotHealthy, ProcessDied, ending_on_signals
@@ -24,6 +24,7 @@ _MEASUREMENTS: dict[Callable[[Stage, Results], None], tuple[str, ...]] = {
     memory.memory: ("memory_100k_vs_1k",),
     seen.seen: ("seen_p99_vs_recipe", "seen_p99_10x"),
     me.me: ("me_vs_noop",),
+    plays.plays: ("plays_vs_row_update", "plays_vs_row_update_hot"),
 }
 
 

@@ -31,6 +31,8 @@ FIGURES = (
     Figure("seen_p99_vs_recipe", "p99 sent → visible at half the recipe's capacity : the recipe's", 1, False),
     Figure("seen_p99_10x", "the same p99 at ten times the recipe's capacity : at half of it", 10, False),
     Figure("me_vs_noop", "GET /me with real tokens/s : a route answering the same bytes, no token", 0.35, True),
+    Figure("plays_vs_row_update", "plays accepted and counted/s, 1,000 playlists : UPDATE plays + 1", 3, True),
+    Figure("plays_vs_row_update_hot", "the same, all on one playlist", 5, True),
 )
 
 
