@@ -1,6 +1,7 @@
 """Assembles a process: settings, PostgreSQL, Redis, the tenant, each opened on first use, after the fork."""
 
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from worker.auth0.client import Tenant
+from worker.auth0.exports import Exports
 from worker.auth0.pace import Budget
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
@@ -19,6 +21,7 @@ from worker.queue import Doorbell, Witness, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
 from worker.store.session import make_engine
+from worker.sync.backfill import Backfill, Progress
 from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.learn import LogRecords
@@ -120,6 +123,11 @@ class Parts:
         """Return the refresh loop."""
         return Refresh(self.engine, self.tenant, self.budget, self.tolerances, self.settings.fingerprint_key)
 
+    def backfill(self, watch: Callable[[Progress], None]) -> Backfill:
+        """Return the loop that loads the whole tenant."""
+        exports = Exports(self.tenant, self.settings)
+        return Backfill(self.engine, exports, self.budget, self.tolerances, watch)
+
     @property
     def planner(self) -> Planner:
         """What is wanted of people's metadata."""
@@ -139,3 +147,5 @@ def parts() -> Parts:
 
 # One task's slice of a loop: then it rings again and lets the others have a turn.
 SLICE = timedelta(seconds=5)
+# The sweep finds what nobody told of, which is little: it gets this much of each minute, whatever the table's size.
+SWEEP_SLICE = timedelta(seconds=1)

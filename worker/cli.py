@@ -16,6 +16,7 @@ from worker import views
 from worker.bootstrap import Parts
 from worker.errors import Error
 from worker.logs import configure, fingerprint
+from worker.progress import watching
 from worker.settings import settings
 from worker.setup import run as setup
 from worker.setup.credentials import Credentials
@@ -67,6 +68,15 @@ def drain() -> None:
         configure(parts.settings)
         drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in parts.sources)
     print(f"drained {drained} {'delivery' if drained == 1 else 'deliveries'}")
+
+
+@cli.command()
+def backfill() -> None:
+    """Load the whole tenant by an export job, or go on where an earlier run was stopped."""
+    with _parts() as parts, watching("loading the tenant") as watch:
+        configure(parts.settings)
+        done = parts.backfill(watch).run()
+    print(f"{done.users} users read, {done.written} rows written" + (f", {done.bad} parked" if done.bad else ""))
 
 
 @cli.command()

@@ -41,7 +41,7 @@ TOKEN_QUOTA: Final = 600.0
 """Seconds: a token younger than this is not replaced because it lacks a scope (plans count tokens by the month)."""
 
 _MISSING_USER: Final = (404, "inexistent_user")
-_NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}  # the SDK would sleep and repeat, outside the budget
+NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}  # the SDK would sleep and repeat, outside the budget
 
 T = TypeVar("T")
 
@@ -94,10 +94,10 @@ class Tenant:
         """
         if user_id in ("", ".", ".."):  # the URL would name another endpoint
             raise BadRecord("not a user id")
-        found: Profile | _No = self._ask(
+        found: Profile | _No = self.ask(
             "read_users",
             "read:users",
-            lambda api: api.users.get(user_id, request_options=_NO_RETRIES),
+            lambda api: api.users.get(user_id, request_options=NO_RETRIES),
             _read_profile,
         )
         if found is _No.SUCH_USER:
@@ -121,8 +121,8 @@ class Tenant:
         """
         if not body or not all(body.values()):
             raise ValueError("an empty object would wipe all metadata of its kind")
-        options: RequestOptions = {**_NO_RETRIES, "additional_headers": {"X-Correlation-ID": correlation_id}}
-        found: Profile | _No = self._ask(
+        options: RequestOptions = {**NO_RETRIES, "additional_headers": {"X-Correlation-ID": correlation_id}}
+        found: Profile | _No = self.ask(
             "write_users",
             "update:users" if "user_metadata" in body else "update:users_app_metadata",
             lambda api: api.users.update(user_id, request_options=options, **body),  # type: ignore[arg-type]
@@ -153,11 +153,11 @@ class Tenant:
             return SearchPage([], frozenset(asked))
         size = min(self._bounds.page, max(per_page, 1))
         q = query_for(searchable)
-        answer: Found | Answer = self._ask(
+        answer: Found | Answer = self.ask(
             "read_users",
             "read:users",
             lambda api: api.users.list(
-                q=q, search_engine="v3", page=0, per_page=size, include_totals=True, request_options=_NO_RETRIES
+                q=q, search_engine="v3", page=0, per_page=size, include_totals=True, request_options=NO_RETRIES
             ),
             read_search,
         )
@@ -185,7 +185,7 @@ class Tenant:
 
     # Asking
 
-    def _ask(
+    def ask(
         self,
         group: Group,
         scope: str,

@@ -75,7 +75,7 @@ def open_client(settings: Settings) -> httpx.Client:
         raise Answered(Answer(response.status_code, response.headers, body, token))
 
     return httpx.Client(
-        verify=_trust(settings),
+        verify=trust(settings),
         timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         follow_redirects=False,  # a login page is no answer, and the token goes to nobody else
         limits=httpx.Limits(max_connections=10, max_keepalive_connections=5, keepalive_expiry=30),
@@ -112,7 +112,8 @@ def _bounded(response: httpx.Response, deadline: float) -> bytes:
     return bytes(body)
 
 
-def _trust(settings: Settings) -> ssl.SSLContext:
+def trust(settings: Settings) -> ssl.SSLContext:
+    """Return what certificates are believed: the usual authorities, and AUTH0_CA_FILE's."""
     context = httpx.create_ssl_context()
     if settings.auth0_ca_file:
         try:

@@ -81,6 +81,23 @@ def on_event(
     return Verdict(write, clear=reaches and (newer or date == known), ask_others=others, expected_gone=gained), said
 
 
+def on_export(
+    row: Row, mark: Mark | None, said: Profile, covers: frozenset[str], tolerances: Tolerances
+) -> tuple[Verdict, Profile]:
+    """Decide on a row of an export: it improves the row like a search hit and clears nothing (P10); return what to write with it."""
+    whole = over(row.profile, said, covers)
+    held, told = secondary_ids(row.profile), secondary_ids(said)
+    others, gained = (held ^ told) - {row.user_id}, told - held
+    date = instant(said.get("updated_at"))
+    if date is None or row.deleted or _no_later_than_a_deletion(row, mark, date, tolerances):
+        return Verdict(ask=True, ask_others=others, expected_gone=gained), whole
+    known = instant(row.profile.get("updated_at")) if row.profile else None
+    if known is None or date > known:
+        return Verdict(Write.SNAPSHOT, ask_others=others, expected_gone=gained), whole
+    contradicts = date == known and not same_content(row.profile, whole)
+    return Verdict(ask=contradicts, ask_others=others, expected_gone=gained), whole
+
+
 def over(known: Profile | None, said: Profile, covers: frozenset[str]) -> Profile:
     """Return the whole profile that `said` makes of what is known: it replaces what its source covers, and only that (P2)."""
     kept = {name: value for name, value in (known or {}).items() if name not in covers}

@@ -282,6 +282,37 @@ def write_snapshots(connection: Connection, snapshots: Iterable[tuple[Row, Profi
         connection.execute(_WRITE_SNAPSHOTS, {"snapshots": msgspec.json.encode(rows).decode()})
 
 
+_INSERT = text(f"""
+INSERT INTO users (user_id, {", ".join(COLUMNS)}, version, synced_at)
+SELECT user_id, {", ".join(COLUMNS)}, 1, now()
+FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (user_id text, {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)})
+ON CONFLICT (user_id) DO NOTHING
+RETURNING user_id
+""")  # noqa: S608 (only column names of ours are put in)
+
+
+def insert_new(connection: Connection, snapshots: Mapping[str, Profile]) -> set[str]:
+    """Insert whole profiles of ids that have no row yet; return which those were. The others are left as they are."""
+    ordered = sorted(snapshots, key=str.encode)
+    rows = [{"user_id": user_id, **snapshot_columns(snapshots[user_id])} for user_id in ordered]
+    return set(connection.execute(_INSERT, {"snapshots": msgspec.json.encode(rows).decode()}).scalars())
+
+
+_MARK_KNOWN = text("""
+INSERT INTO news AS held (user_id, strong, deletion_announced)
+SELECT user_id, true, true FROM users WHERE user_id = ANY(:ids) ORDER BY user_id
+ON CONFLICT (user_id) DO UPDATE SET
+  number = nextval('news_number'), last_at = now(), strong = true, deletion_announced = true, braked_at = NULL,
+  due_at = least(held.due_at, now())
+""")
+
+
+def mark_known(connection: Connection, ids: Iterable[str]) -> int:
+    """Mark those of `ids` that have a row, whose absence would be no surprise; return how many."""
+    wanted = sorted(ids, key=str.encode)
+    return connection.execute(_MARK_KNOWN, {"ids": wanted}).rowcount if wanted else 0
+
+
 def write_tombstones(connection: Connection, gone: Sequence[tuple[Row, bool]]) -> None:
     """Make tombstones, which keep an id and its times and nothing personal; `bool`: whether a record announced it (P12, P19)."""
     if gone:

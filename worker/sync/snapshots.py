@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -72,24 +73,33 @@ class EventStream:
             with engine.begin() as connection:
                 without_waiting(connection)
                 users.mark(connection, told.news.values())
-        written = _improve(
-            engine, told.snapshots, self.tolerances, lambda connection: finish(connection, told.counted, told.bad)
-        )
+
+        def rule(held: Held, snapshots: Sequence[Profile]) -> tuple[Verdict, Profile]:
+            return on_event(held.row, held.mark, snapshots, self.tolerances)
+
+        written = improve(engine, told.snapshots, rule, lambda connection: finish(connection, told.counted, told.bad))
         return {"events": told.counted.total(), "users": len(told.snapshots), "written": written, "bad": len(told.bad)}
 
 
-def _improve(
-    engine: Engine, told: Mapping[str, Sequence[Profile]], tolerances: Tolerances, finish: Callable[[Connection], None]
+T = TypeVar("T")
+
+
+def improve(
+    engine: Engine,
+    told: Mapping[str, T],
+    rule: Callable[[Held, T], tuple[Verdict, Profile]],
+    finish: Callable[[Connection], None],
 ) -> int:
+    """Write what `rule` makes of what was told of each user; return how many profiles changed.
+
+    `finish` is called in the transaction that writes them. Ids that a snapshot gains or loses are marked before (P7).
+    """
     marked: frozenset[str] = frozenset()
     while True:
         with engine.begin() as connection:
             without_waiting(connection)
             held = users.create_and_lock(connection, sorted(told, key=str.encode))
-            verdicts = {
-                user_id: on_event(held[user_id].row, held[user_id].mark, snapshots, tolerances)
-                for user_id, snapshots in told.items()
-            }
+            verdicts = {user_id: rule(held[user_id], said) for user_id, said in told.items()}
             others = frozenset[str]().union(*(verdict.ask_others for verdict, _ in verdicts.values())) - marked
             if not others:
                 written = _carry_out(connection, held, verdicts)

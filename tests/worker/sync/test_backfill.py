@@ -1,0 +1,251 @@
+"""A whole tenant loaded by an export job of the simulated tenant: complete, resumable, never over what is newer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, create_engine, text
+
+from tests.simulator.running import Simulator, eventually
+from worker.auth0.client import Tenant
+from worker.auth0.exports import COVERS, Exports
+from worker.auth0.pace import Budget
+from worker.domain.snapshots import differing
+from worker.domain.users import Tolerances
+from worker.errors import TenantDown
+from worker.settings import Settings
+from worker.store import runs
+from worker.sync.backfill import AtIt, Backfill, Progress, load
+
+UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
+TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
+
+
+@pytest.fixture(scope="module")
+def auth0() -> Iterator[Simulator]:
+    simulator = Simulator("--plan", "none", "--index-lag", "0", "--log-skew", "0")
+    simulator.sign_up(2_500)
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture(autouse=True)
+def _calm(auth0: Simulator) -> Iterator[None]:
+    auth0.control("PUT", "faults", [])
+    auth0.control("PUT", "jobs", {"export_seconds": 0, "gzip": True})
+    yield
+    auth0.control("PUT", "faults", [])
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE runs"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def settings(auth0: Simulator, redis_url: str, database_url: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "auth0_domain": auth0.ready["domain"],
+            "auth0_ca_file": auth0.ready["ca_file"],
+            "auth0_m2m_client_id": auth0.ready["client_id"],
+            "auth0_m2m_client_secret": auth0.ready["client_secret"],
+            "auth0_limits": {"global": (1000.0, 1000.0)},
+            "auth0_budget_share": 1,
+        }
+    )
+
+
+@pytest.fixture
+def backfill(engine: Engine, settings: Settings) -> Iterator[Callable[..., Backfill]]:
+    opened = ExitStack()
+
+    def make(watch: Callable[[Progress], None] = lambda _: None) -> Backfill:
+        redis = opened.enter_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        budget = Budget(redis, settings)
+        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
+        return Backfill(engine, Exports(tenant, settings), budget, TOLERANCES, watch)
+
+    with opened:
+        yield make
+
+
+def differences(engine: Engine, auth0: Simulator) -> list[str]:
+    """Compare over what an export covers."""
+    truth = auth0.truth(limit=10_000)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT user_id, profile FROM users WHERE deleted_at IS NULL"))
+        rows: dict[str, Any] = dict(found.all())
+    wrong = [f"{user_id} is missing or extra" for user_id in truth.keys() ^ rows.keys()]
+    return wrong + [
+        user_id for user_id in truth.keys() & rows.keys() if differing(rows[user_id], truth[user_id], COVERS)
+    ]
+
+
+def test_truth_is_seen(auth0: Simulator) -> None:
+    assert len(auth0.truth(limit=10_000)) == 2_500
+
+
+@pytest.mark.parametrize("gzip", [True, False])
+def test_an_empty_copy_is_filled(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill], gzip: bool
+) -> None:
+    auth0.control("PUT", "jobs", {"gzip": gzip})
+    done = backfill().run()
+    assert (done.users, done.written, done.bad) == (2_500, 2_500, 0)
+    assert differences(engine, auth0) == []
+
+
+def test_a_second_backfill_writes_nothing(engine: Engine, backfill: Callable[..., Backfill]) -> None:
+    backfill().run()
+    with engine.connect() as connection:
+        before = connection.execute(text("SELECT user_id, version, synced_at FROM users ORDER BY 1")).all()
+    assert backfill().run().written == 0
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT user_id, version, synced_at FROM users ORDER BY 1")).all() == before
+        assert connection.execute(text("SELECT count(*) FROM news")).scalar() == 0
+
+
+class Stop(Exception):
+    """Ends a backfill in the middle."""
+
+
+def test_a_backfill_that_was_stopped_goes_on_where_it_was(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill]
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.users >= 1_000:
+            raise Stop
+
+    with pytest.raises(Stop):
+        backfill(stop).run()
+    with engine.connect() as connection:
+        found = runs.last(connection, "backfill")
+        assert found is not None
+        assert found[0] == "running"
+    seen: list[int] = []
+    assert backfill(lambda progress: seen.append(progress.users)).run().users == 2_500
+    assert min(count for count in seen if count) > 1_000
+    assert differences(engine, auth0) == []
+
+
+def test_a_killed_process_is_followed_by_another_that_goes_on(
+    auth0: Simulator, engine: Engine, settings: Settings, redis_url: str, database_url: str
+) -> None:
+    auth0.control("PUT", "faults", [{"where": "export", "kind": "delay", "seconds": 0.05}])
+    env = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "AUTH0_DOMAIN": settings.auth0_domain,
+        "AUTH0_CA_FILE": str(settings.auth0_ca_file),
+        "AUTH0_M2M_CLIENT_ID": settings.auth0_m2m_client_id,
+        "AUTH0_M2M_CLIENT_SECRET": settings.auth0_m2m_client_secret.get_secret_value(),
+        "AUTH0_LIMITS": "global=1000:1000/s",
+    }
+
+    def rows() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM users")).scalar_one())
+
+    process = subprocess.Popen([UNDERSTUDY, "backfill"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: rows() > 0)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET leased_until = now()"))  # a minute later
+    ran = subprocess.run([UNDERSTUDY, "backfill"], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "2500 users read" in ran.stdout
+    assert differences(engine, auth0) == []
+
+
+def test_two_at_once_are_one_and_a_clear_word(engine: Engine, backfill: Callable[..., Backfill]) -> None:
+    with engine.begin() as connection:
+        assert runs.begin(connection, "backfill") is not None
+    with pytest.raises(AtIt, match="another backfill"):
+        backfill().run()
+
+
+@pytest.mark.parametrize("kind", ["truncate", "drop"])
+def test_a_file_that_breaks_off_is_opened_again_or_left_unfinished(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill], kind: str
+) -> None:
+    auth0.control("PUT", "faults", [{"where": "export", "kind": kind}])
+    with pytest.raises(TenantDown):
+        backfill().run()
+    with engine.connect() as connection:
+        found = runs.last(connection, "backfill")
+        assert found is not None
+        assert found[0] == "running"
+    auth0.control("PUT", "faults", [])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET position = '{}'"))  # the truncated file stays as it is
+    backfill().run()
+    assert differences(engine, auth0) == []
+
+
+def profile(user_id: str, seconds: float, **said: Any) -> dict[str, Any]:
+    moment = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return {"user_id": user_id, "updated_at": moment.isoformat(), **said}
+
+
+def row(engine: Engine, user_id: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(
+            text(
+                "SELECT profile, deleted_at, (SELECT strong FROM news WHERE news.user_id = users.user_id) AS asks FROM users WHERE user_id = :id"
+            ),
+            {"id": user_id},
+        ).one()
+
+
+def test_what_is_newer_here_stays(engine: Engine) -> None:
+    load(engine, {"auth0|a": profile("auth0|a", 10, name="new")}, TOLERANCES)
+    load(engine, {"auth0|a": profile("auth0|a", 5, name="old")}, TOLERANCES)
+    assert row(engine, "auth0|a").profile["name"] == "new"
+
+
+def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (user_id, version, deleted_at) VALUES ('auth0|a', 1, now())"))
+    load(engine, {"auth0|a": profile("auth0|a", 10)}, TOLERANCES)
+    found = row(engine, "auth0|a")
+    assert found.deleted_at is not None
+    assert found.asks
+
+
+def test_a_profile_that_postgresql_cannot_hold_costs_its_neighbours_nothing(engine: Engine) -> None:
+    told = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
+    told["auth0|5"]["user_metadata"] = {"note": "a\x00b"}
+    assert load(engine, told, TOLERANCES).changed == 10
+    assert row(engine, "auth0|5").profile["user_metadata"] == {"note": "a\ufffdb"}
+
+
+def test_whom_a_new_row_names_as_linked_is_asked_for_if_we_have_them(engine: Engine) -> None:
+    load(engine, {"sms|1": profile("sms|1", 0)}, TOLERANCES)
+    identities = [
+        {"provider": "auth0", "user_id": "a"},
+        {"provider": "sms", "user_id": "1"},
+        {"provider": "sms", "user_id": "2"},
+    ]
+    load(engine, {"auth0|a": profile("auth0|a", 5, identities=identities)}, TOLERANCES)
+    assert row(engine, "sms|1").asks
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 2

@@ -1,0 +1,89 @@
+"""Runs over a whole tenant: one of a kind at a time, each saying how far it has come, so that another process can go on with it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+# A run that says nothing for this long has died; another process goes on from where it was.
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run under our lease."""
+
+    id: int
+    started_at: datetime
+    position: dict[str, Any]
+    report: dict[str, Any]
+    resumed: bool
+
+
+_LOCK = 0x72756E73  # "runs"
+
+_UNFINISHED = text("""
+SELECT id, started_at, position, report, leased_until > now() FROM runs
+WHERE kind = :kind AND state = 'running' ORDER BY id DESC LIMIT 1
+""")
+
+
+def begin(connection: Connection, kind: str) -> Run | None:
+    """Go on with the unfinished run of this kind, or begin one; None while another process is at it. The caller commits."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    found = connection.execute(_UNFINISHED, {"kind": kind}).first()
+    if found is None:
+        fresh = connection.execute(
+            text("INSERT INTO runs (kind, leased_until) VALUES (:kind, now() + :lease) RETURNING id, started_at"),
+            {"kind": kind, "lease": LEASE},
+        ).one()
+        return Run(fresh.id, fresh.started_at, {}, {}, resumed=False)
+    run_id, started_at, position, report, held = found
+    if held:
+        return None
+    keep(connection, run_id)
+    return Run(run_id, started_at, position, report, resumed=True)
+
+
+def keep(
+    connection: Connection, run_id: int, position: dict[str, Any] | None = None, report: dict[str, Any] | None = None
+) -> None:
+    """Lengthen the lease and, where given, note how far the run is; in the transaction of the rows it stands for."""
+    connection.execute(
+        text("""
+        UPDATE runs SET leased_until = now() + :lease, position = coalesce(CAST(:position AS jsonb), position),
+          report = coalesce(CAST(:report AS jsonb), report)
+        WHERE id = :id
+        """),
+        {"id": run_id, "lease": LEASE, "position": _json(position), "report": _json(report)},
+    )
+
+
+def end(connection: Connection, run_id: int, state: str, report: dict[str, Any]) -> None:
+    """End a run: "complete" or "failed"."""
+    connection.execute(
+        text("""
+        UPDATE runs SET state = :state, ended_at = now(), leased_until = NULL, report = CAST(:report AS jsonb) WHERE id = :id
+        """),
+        {"id": run_id, "state": state, "report": _json(report)},
+    )
+
+
+def release(connection: Connection, run_id: int) -> None:
+    """Let another process go on with an unfinished run at once."""
+    connection.execute(text("UPDATE runs SET leased_until = NULL WHERE id = :id"), {"id": run_id})
+
+
+def last(connection: Connection, kind: str) -> tuple[str, datetime, datetime | None, dict[str, Any]] | None:
+    """Return the newest run's state, start, end and report."""
+    found = connection.execute(
+        text("SELECT state, started_at, ended_at, report FROM runs WHERE kind = :kind ORDER BY id DESC LIMIT 1"),
+        {"kind": kind},
+    ).first()
+    return None if found is None else (found[0], found[1], found[2], found[3])
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
