@@ -118,6 +118,7 @@ class _Demo:
             "users": f"{counts.live:,} live, {counts.deleted:,} deleted or linked away",
             "settings": "SEARCH_SETTLE 5 s (default 60 s: here the index lags 0.5 s), AUTH0_BUDGET_SHARE 0.9 (default 0.5), DEFAULT_DISPLAY_NAME off",
             "logs": str(self._log_file),
+            "in a browser": "the music app's page, on a tenant of its own: .venv/bin/understudy dev",
         }
         self._console.print()
         for name, text in lines.items():

@@ -19,6 +19,8 @@ from worker.library.playlists import Playlist
 
 _PER_PAGE: Final = 50
 # Which list is shown from where on, by the name of its parameter.
+# Where the page has a place for a note, beside the playlists.
+_FORMS: Final = {"name", "genre", "songs", "add-song", "playlists", "add-playlist", "featured"}
 _CURSOR: Final = re.compile(r"[0-9]{1,18}")
 _CURSORS: Final = ("playlists", "featured", "songs")
 
@@ -62,7 +64,7 @@ async def home(visit: Visit) -> Response:
         other_roles=[role for role in person.roles if role != EDITOR],
         tier=visit.site.settings.role_tiers.get(EDITOR),
         is_travelling=_is_travelling(person, own.playlists, plays, visit),
-        note=note,
+        note=_placed(note, own.playlists, featured.playlists),
         play_id=lambda: str(uuid.uuid4()),
         now=datetime.now(UTC),
         paged={name: page[name].after > 0 for name in _CURSORS},
@@ -76,6 +78,12 @@ async def _take_note(visit: Visit) -> Note | None:
         return None
     await visit.site.sessions.write(session, {name: value for name, value in session.data.items() if name != "note"})
     return msgspec.convert(session.data["note"], Note)
+
+
+def _placed(note: Note | None, own: Sequence[Playlist], featured: Sequence[Playlist]) -> Note | None:
+    """Have a note said at the top of the page where the form that it is about is not shown (any more)."""
+    shown = {f"playlist-{one.playlist_id}" for one in own} | {f"featured-{one.playlist_id}" for one in featured}
+    return note if note is None or note.form in _FORMS | shown else msgspec.structs.replace(note, form="")
 
 
 def _is_travelling(person: Me, own: Sequence[Playlist], plays: int, visit: Visit) -> bool:

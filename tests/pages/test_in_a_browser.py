@@ -179,6 +179,8 @@ def test_everything_is_done_by_keyboard(member: Make, open_page: Open) -> None:
     keys.type("Evenings")
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Evenings")).to_be_visible()
+    reach(page, "Delete Evenings …")
+    keys.press("Enter")
     reach(page, "Delete Evenings and its plays")
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Evenings")).to_have_count(0)
