@@ -13,6 +13,8 @@ from worker.library import Caller, playlists
 from worker.library.playlists import NotYours, Playlist, Playlists
 
 EDITOR = "playlist_editor"
+# Of all the paths of the API.
+BUSIEST = "/playlists/{playlist_id}/plays"
 SongIds = Annotated[list[Id], Meta(max_length=500)]
 
 
@@ -172,7 +174,7 @@ OPERATIONS = (
     ),
     Operation(
         "POST",
-        "/playlists/{playlist_id}/plays",
+        BUSIEST,
         play,
         "Play a playlist; sent again with the same play_id, it counts once",
         Play,
