@@ -14,7 +14,7 @@ from bench.bodies import USER_ID_SQL, deliveries, new_ids, numbered_id
 from bench.figures import Results, alternate, rates, ratio
 from bench.stage import Stage, fill_inbox, pack
 
-_EVENTS = 40_000
+_EVENTS = 80_000
 _RECIPE_EVENTS = 600
 _ROUNDS = 3
 _WAVES = 10
@@ -39,14 +39,15 @@ def drain(stage: Stage, results: Results) -> None:
         stage.processes.run("recipe's table", [sys.executable, "-c", RECIPE_TABLE], env=environ)
         with stage.worker(environ), stage.process("recipe", recipe_worker(), environ):
 
-            def bare() -> float:
+            def bare(commit: str) -> float:
                 _reset(connection, "inbox, news, users")
-                return _EVENTS / float(stage.ask("bare", "bench.bare", str(rows), environ=environ))
+                return _EVENTS / float(stage.ask("bare", "bench.bare", str(rows), commit, environ=environ))
 
             numbers = alternate(
                 _ROUNDS,
                 ours=lambda: drained(stage, connection, bodies, _EVENTS, empty="inbox, news, users"),
-                bare=bare,
+                bare=lambda: bare("off"),
+                bare_waiting_for_the_disk=lambda: bare("on"),
                 recipe=lambda: _recipe_round(stage, connection, ids),
             )
     results.figures["drain_vs_bare"] = ratio(numbers["ours"], numbers["bare"])

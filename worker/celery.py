@@ -1,9 +1,10 @@
 """The Celery entry point: `celery -A worker.celery worker` and `… beat`."""
 
+import gc
 import sys
 from typing import Any
 
-from celery.signals import beat_init, celeryd_init, setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init
 
 from worker import tasks
 from worker.bootstrap import BEAT, parts, this_worker
@@ -28,6 +29,13 @@ def _log_our_way(**_: Any) -> None:
 @celeryd_init.connect
 def _worker_starts(**_: Any) -> None:
     _refuse_a_wrong_database(this_worker())
+
+
+@worker_init.connect
+def _spare_the_collector(**_: Any) -> None:
+    """Let the collector pass over what was loaded: else every drain pays for walks over it all, and each child for a copy of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @beat_init.connect

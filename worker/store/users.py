@@ -64,11 +64,11 @@ ON CONFLICT (user_id) DO UPDATE SET
 
 _MARK = """
 INSERT INTO news AS held (user_id, newest, login_seen_at, deletion_seen_at, strong, deletion_announced)
-SELECT batch.* FROM unnest(
+SELECT user_id, newest, login_seen_at, deletion_seen_at, strong, announced FROM unnest(
   %(ids)b::text[], %(newest)b::timestamptz[], %(logins)b::timestamptz[],
-  %(deletions)b::timestamptz[], %(strong)b::boolean[], %(announced)b::boolean[]
-) AS batch (user_id, newest, login_seen_at, deletion_seen_at, strong, announced)
-WHERE EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
+  %(deletions)b::timestamptz[], %(strong)b::boolean[], %(announced)b::boolean[], %(creates)b::boolean[]
+) AS batch (user_id, newest, login_seen_at, deletion_seen_at, strong, announced, creates)
+WHERE creates OR EXISTS (SELECT FROM users WHERE users.user_id = batch.user_id)
 ON CONFLICT (user_id) DO UPDATE SET
   number = nextval('news_number'), last_at = now(),
   newest = greatest(held.newest, excluded.newest),
@@ -101,6 +101,7 @@ def mark(connection: Connection, news: Iterable[UserNews]) -> None:
             "deletions": [one.deletion_seen_at for one in ordered],
             "strong": [one.strong for one in ordered],
             "announced": [one.deletion_announced for one in ordered],
+            "creates": [one.creates for one in ordered],
         },
     )
 

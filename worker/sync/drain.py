@@ -1,6 +1,7 @@
 """Drain: deliveries become knowledge. Claims pending inbox rows, source by source, and hands what they hold to the source's reader."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,9 +16,11 @@ from worker.store import inbox, notes
 from worker.store.inbox import Claimed
 from worker.store.session import without_waiting
 
-# Batches large enough that one statement carries thousands of users, small enough for a small dyno's memory.
+# A claim: while PostgreSQL writes one part of it the next is decoded, and no other source waits long for its turn.
 BATCH_ROWS = 2_000
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 24 * 1024 * 1024
+# A part: large enough that one statement carries thousands of users, small enough for a small dyno's memory.
+PART_BYTES = 6 * 1024 * 1024
 # Longer than a batch takes by far; a killed worker's deliveries are claimed again after it.
 LEASE = timedelta(seconds=30)
 # What is dated later than this is dated wrongly: believed, it would hold a row ahead for ever.
@@ -44,6 +47,10 @@ class Delivery(Generic[R]):
     bad: Sequence[Bad] = ()
 
 
+# Deliveries that were decoded, and those that cannot be, each with the reason.
+Part = tuple[list[Delivery[R]], list[tuple[Claimed, str]]]
+
+
 class Source(Protocol[R]):
     """One kind of delivery: what its bodies hold, and what becomes of it. Each is claimed by itself (P22)."""
 
@@ -64,7 +71,10 @@ class Source(Protocol[R]):
         """
 
     def decode(self, content: bytes) -> tuple[Sequence[R], Sequence[Bad]]:
-        """Return the records of a body and those that are none; raise BadRecord where it is no such body at all."""
+        """Return the records of a body and those that are none; raise BadRecord where it is no such body at all.
+
+        Called in a thread, while an earlier part is written: whatever can be found out without the database belongs here.
+        """
 
     def origin(self, record: R) -> tuple[int, bytes]:
         """Return a record's place in its delivery, and its bytes."""
@@ -149,17 +159,50 @@ def _full(claimed: Sequence[Claimed]) -> bool:
 
 
 def _drain_batch(engine: Engine, source: Source[R], claimed: Sequence[Claimed]) -> None:
-    now = datetime.now(UTC)
+    """Write a claim part by part; while PostgreSQL writes one, a thread decodes the next."""
+    first, *others = _parts(claimed)
+    part = _decode(source, first)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as ahead:
+        for other in others:
+            following = ahead.submit(_decode, source, other)
+            _write_part(engine, source, part)
+            part = following.result()
+        _write_part(engine, source, part)
+
+
+def _parts(claimed: Sequence[Claimed]) -> list[list[Claimed]]:
+    """Cut a claim into parts of about PART_BYTES."""
+    parts: list[list[Claimed]] = [[]]
+    size = 0
+    for delivery in claimed:
+        if size >= PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(delivery)
+        size += delivery.size
+    return parts
+
+
+def _decode(source: Source[R], claimed: Sequence[Claimed]) -> Part[R]:
+    """Unpack and decode deliveries; what cannot be, with the reason."""
     readable: list[Delivery[R]] = []
+    unreadable: list[tuple[Claimed, str]] = []
     for delivery in claimed:
         try:
             if delivery.attempts >= inbox.PARKED_AT:
                 raise BadRecord(f"given up after {inbox.PARKED_AT - 1} attempts, each of which ended its process")
             readable.append(Delivery(delivery, *source.decode(delivery.content())))
         except BadRecord as error:
-            _park(engine, delivery, str(error))
+            unreadable.append((delivery, str(error)))
+    return readable, unreadable
+
+
+def _write_part(engine: Engine, source: Source[R], part: Part[R]) -> None:
+    readable, unreadable = part
+    for delivery, reason in unreadable:
+        _park(engine, delivery, reason)
     if readable:
-        _apply(engine, source, readable, now)
+        _apply(engine, source, readable, datetime.now(UTC))
 
 
 def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], now: datetime) -> None:

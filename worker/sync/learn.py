@@ -5,13 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
 from worker.auth0 import wire
-from worker.domain.events import NOTHING, News, instant, interpret
+from worker.domain.events import NOTHING, Meaning, News, instant, interpret
 from worker.domain.news import Unreadable, as_key, is_plain_change
 from worker.domain.pushes import echo_of
 from worker.store import connections, notes, pushed, users
@@ -20,6 +20,8 @@ from worker.store.users import UserNews
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
 
 _ODD = re.compile(r"[^A-Za-z0-9_]")
+
+Understood = tuple[wire.LogRecord, Meaning]
 
 
 @dataclass(slots=True)
@@ -36,9 +38,8 @@ class Knowledge:
     counted: Counter[str] = field(default_factory=Counter)
     bad: list[tuple[int, Bad]] = field(default_factory=list)
 
-    def learn(self, inbox_id: int, record: wire.LogRecord, latest: datetime) -> None:
+    def learn(self, inbox_id: int, record: wire.LogRecord, meaning: Meaning, latest: datetime) -> None:
         """Merge what one record says (P6); nothing depends on the order. No date after `latest` is believed."""
-        meaning = interpret(record, latest)
         self.counted["log_records"] += 1
         if record.connection_id:
             self.connections[record.connection_id] = record.connection
@@ -74,23 +75,25 @@ class LogRecords:
     rings = "refresh"
     hurried = True
 
-    def decode(self, content: bytes) -> wire.Decoded:
-        """Return the records of a delivery and the bad ones."""
-        return wire.decode_delivery(content)
+    def decode(self, content: bytes) -> tuple[list[Understood], Sequence[Bad]]:
+        """Return the records of a delivery, each with what it means, and the bad ones."""
+        decoded = wire.decode_delivery(content)
+        latest = datetime.now(UTC) + HORIZON
+        return [(record, interpret(record, latest)) for record in decoded.records], decoded.bad
 
-    def origin(self, record: wire.LogRecord) -> tuple[int, bytes]:
+    def origin(self, record: Understood) -> tuple[int, bytes]:
         """Return a record's place in its delivery, and its bytes as they came."""
-        return record.position, record.raw()
+        return record[0].position, record[0].raw()
 
     def write(
-        self, engine: Engine, deliveries: Sequence[Delivery[wire.LogRecord]], now: datetime, finish: Finish
+        self, engine: Engine, deliveries: Sequence[Delivery[Understood]], now: datetime, finish: Finish
     ) -> Mapping[str, int]:
         """Mark who must be looked at, in one transaction."""
         known = Knowledge()
         latest = now + HORIZON
         for delivery in deliveries:
-            for record in delivery.records:
-                known.learn(delivery.claimed.id, record, latest)
+            for record, meaning in delivery.records:
+                known.learn(delivery.claimed.id, record, meaning, latest)
         if known.connections_gone:
             _mark_connections(engine, known)
         with engine.begin() as connection:

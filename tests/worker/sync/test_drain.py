@@ -301,6 +301,20 @@ def test_a_claim_is_bounded_in_bytes_and_never_empty(post: Post) -> None:
         assert len(inbox.claim(connection, "logs", rows=9, size=1, lease=module.LEASE)) == 1
 
 
+def test_a_claim_too_large_for_one_part_loses_none_of_them(post: Post) -> None:
+    wide = "x" * 1000
+    for number in range(20):  # 20 of 1 MB
+        post.receives(*(record(f"auth0|{number:02}-{place:03}", user_agent=wide) for place in range(900)))
+        if number % 7 == 3:
+            post.receives_bytes(b"no zstd" * 10, stored=b"no zstd")
+    with post.engine.begin() as connection:
+        claimed = inbox.claim(connection, "logs", rows=99, size=10**9, lease=module.LEASE)
+    assert len(module._parts(claimed)) > 2
+    module._drain_batch(post.engine, LogRecords(), claimed)
+    assert post.ask("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM news)") == [(18_000, 18_000)]
+    assert post.ask("SELECT state, count(*) FROM inbox GROUP BY state ORDER BY state") == [("done", 20), ("parked", 3)]
+
+
 def test_several_workers_drain_side_by_side(post: Post) -> None:
     for number in range(300):
         post.receives(*(record(f"auth0|{(number * 7 + place) % 500:03}", seconds=number) for place in range(10)))
