@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any
 
-
 _PHRASES = {413: "Request Entity Too Large", 414: "Request-URI Too Large"}
 """Where Auth0's phrase is not that of every Python's HTTPStatus."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from simulator.clock import iso
 from simulator.cloud_events import TYPES
 from simulator.errors import ApiError, invalid_body, invalid_query
-from simulator.event_streams import Delivery, EventStream
+from simulator.event_delivery import Delivery, EventStream
 from simulator.management import Answer, Call, Endpoint, required_body
 from simulator.tenant import Tenant
 from simulator.users_api import number_of

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from simulator.event_streams import EventStream
+from simulator.event_delivery import EventStream
 from simulator.tenant import Tenant
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
