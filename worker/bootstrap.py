@@ -30,6 +30,7 @@ from worker.sync.push import Push
 from worker.sync.refresh import Refresh
 from worker.sync.snapshots import EventStream
 from worker.sync.turn import Turns
+from worker.sync.verify import Verify
 
 # A task uses one connection at a time, and one more only where it must commit beside an open transaction.
 CONNECTIONS_PER_CHILD = 2
@@ -127,6 +128,11 @@ class Parts:
         """Return the loop that loads the whole tenant."""
         exports = Exports(self.tenant, self.settings)
         return Backfill(self.engine, exports, self.budget, self.tolerances, watch)
+
+    def verify(self, watch: Callable[[Progress], None], *, repair: bool) -> Verify:
+        """Return the comparison with the whole tenant."""
+        exports = Exports(self.tenant, self.settings)
+        return Verify(self.engine, exports, self.tenant, self.budget, watch, repair)
 
     @property
     def planner(self) -> Planner:

@@ -30,10 +30,16 @@ WHERE kind = :kind AND state = 'running' ORDER BY id DESC LIMIT 1
 """)
 
 
-def begin(connection: Connection, kind: str) -> Run | None:
-    """Go on with the unfinished run of this kind, or begin one; None while another process is at it. The caller commits."""
+def begin(connection: Connection, kind: str, *, resume: bool = True) -> Run | None:
+    """Go on with the unfinished run of this kind, or begin one; None while another process is at it. The caller commits.
+
+    Without `resume`, an unfinished run that nobody is at has failed.
+    """
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     found = connection.execute(_UNFINISHED, {"kind": kind}).first()
+    if found is not None and not found[4] and not resume:
+        end(connection, found[0], "failed", found[3])
+        found = None
     if found is None:
         fresh = connection.execute(
             text("INSERT INTO runs (kind, leased_until) VALUES (:kind, now() + :lease) RETURNING id, started_at"),

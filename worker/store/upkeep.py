@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.store.models import Instant, metadata
+from worker.store.models import Instant, UserId, metadata
 
 feeds = Table(
     "feeds",
@@ -59,6 +59,19 @@ runs = Table(
     Column("position", JSONB, nullable=False, server_default=text("'{}'"), comment="where to go on"),
     Column("report", JSONB, nullable=False, server_default=text("'{}'"), comment="what was found so far"),
     Index("runs_kind_started_at_idx", "kind", "started_at"),
+)
+
+exported = Table(
+    "exported",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("user_id", UserId, primary_key=True),
+    Column(
+        "suspect",
+        Text,
+        comment='what a comparison found: "missing", "stale", "different" or "extra"; null: nothing',
+    ),
+    prefixes=["UNLOGGED"],
 )
 
 forgotten = Table(

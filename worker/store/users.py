@@ -160,6 +160,22 @@ def claim(connection: Connection, kind: str, *, rows: int, lease: timedelta) -> 
     ]
 
 
+_CLAIM_ONE = text("""
+UPDATE news SET leased_until = now() + :lease FROM users
+WHERE news.user_id = :id AND users.user_id = news.user_id AND (news.leased_until IS NULL OR news.leased_until < now())
+RETURNING news.user_id, now(), users.version, news.number, news.last_at, news.strong, news.attempts
+""")
+
+
+def claim_one(connection: Connection, user_id: str, *, lease: timedelta) -> Claim | None:
+    """Lease one user's mark, whenever it is due; None where a reader is at it, or there is none."""
+    found = connection.execute(_CLAIM_ONE, {"id": user_id, "lease": lease}).first()
+    if found is None:
+        return None
+    held, began_at, version, number, last_at, strong, attempts = found
+    return Claim(held, Read(began_at, version, number), last_at, strong, attempts)
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits to be read, counted up to a bound: all of it, the strong part due now, the weak part due now and its age in seconds."""

@@ -1,10 +1,8 @@
 """Backfill: the whole tenant by an export, a batch of lines at a time; what is newer here stays, and who is unknown gets a row."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -12,22 +10,21 @@ import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from worker.auth0.exports import COVERS, Exports, Job, JobGone
+from worker.auth0.exports import COVERS, Exports
 from worker.auth0.pace import Budget
 from worker.domain.news import Unreadable, user_id as checked_id
 from worker.domain.snapshots import on_export
 from worker.domain.users import Profile, Tolerances, Verdict, secondary_ids
-from worker.errors import Permanent, TenantDown, Throttled
+from worker.errors import Permanent, TenantDown
 from worker.logs import get_logger
 from worker.store import notes, runs, users
 from worker.store.users import Held
 from worker.sync.answers import refuses_a_value
+from worker.sync.patience import complete_job
 from worker.sync.snapshots import improve
 
 # Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
 BATCH: Final = 1_000
-# Between looks at a job under way, in seconds; the last is repeated.
-_LOOKS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 # How often a file is opened anew where it breaks off, before the run is left for later.
 _OPENINGS: Final = 5
 
@@ -97,7 +94,12 @@ class Backfill:
         return self.progress
 
     def _read(self, run_id: int, position: dict[str, Any]) -> None:
-        job = self._complete_job(run_id, position)
+        def note() -> None:
+            with self.engine.begin() as connection:
+                runs.keep(connection, run_id, position)
+
+        job = complete_job(self.exports, self.budget, position, note, self._preparing)
+        self.progress.percentage = None
         with closing(self.exports.lines(job)) as lines:
             skipped = sum(1 for _ in islice(lines, position["lines"]))
             if skipped < position["lines"]:
@@ -107,37 +109,9 @@ class Backfill:
                 self._load(run_id, batch, position)
                 self.watch(self.progress)
 
-    def _complete_job(self, run_id: int, position: dict[str, Any]) -> Job:
-        """Return the job, complete and with a fresh link; asks for one where there is none, or none any more."""
-        looks = iter(_LOOKS)
-        while True:
-            try:
-                job_id: str | None = position.get("job")
-                job = self._ask(partial(self.exports.look, job_id) if job_id else self.exports.begin)
-            except JobGone:
-                position.clear()
-                continue
-            position |= {"job": job.id, "lines": position.get("lines", 0)}
-            with self.engine.begin() as connection:
-                runs.keep(connection, run_id, position)
-            if job.done:
-                self.progress.percentage = None
-                return job
-            self.progress.percentage = job.percentage or 0.0
-            self.watch(self.progress)
-            time.sleep(next(looks, _LOOKS[-1]))
-
-    def _ask(self, call: Callable[[], T]) -> T:
-        """Ask once the budget allows it: mass work is last, and never starves."""
-        while True:
-            grant = self.budget.take("other", "mass")
-            if grant.granted:
-                try:
-                    return call()
-                except Throttled as throttled:
-                    time.sleep(throttled.retry_after or 1.0)
-            else:
-                time.sleep(max(grant.wait, 0.05))
+    def _preparing(self, percentage: float) -> None:
+        self.progress.percentage = percentage
+        self.watch(self.progress)
 
     def _load(self, run_id: int, lines: Sequence[bytes], position: dict[str, Any]) -> None:
         told, bad = profiles(lines)

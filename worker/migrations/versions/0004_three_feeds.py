@@ -42,6 +42,14 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_kind_started_at_idx ON runs (kind, started_at);
 
+-- Not logged: a run that a crash of PostgreSQL ends begins anew.
+CREATE UNLOGGED TABLE exported (
+  run_id bigint NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  suspect text,
+  CONSTRAINT exported_pkey PRIMARY KEY (run_id, user_id)
+);
+
 CREATE TABLE forgotten (
   user_hash bytea NOT NULL,
   forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -51,6 +59,7 @@ CREATE TABLE forgotten (
 """
 
 COMMENTS = """
+COMMENT ON COLUMN exported.suspect IS 'what a comparison found: "missing", "stale", "different" or "extra"; null: nothing';
 COMMENT ON COLUMN feeds.name IS '"logs" or "events"';
 COMMENT ON COLUMN feeds.position IS 'a log_id or an offset, as Auth0 gave it; null: start from stands_for';
 COMMENT ON COLUMN feeds.stands_for IS 'all that happened before this (Auth0''s clock) has been read';

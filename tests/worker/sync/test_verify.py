@@ -1,0 +1,172 @@
+"""The tenant compared with the copy: what differs is named, what is on its way is not drift, and --repair mends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, create_engine, text
+
+from tests.simulator.running import Simulator
+from worker.auth0.client import Tenant
+from worker.auth0.exports import Exports
+from worker.auth0.pace import Budget
+from worker.domain.users import Tolerances
+from worker.settings import Settings
+from worker.store import runs, users
+from worker.store.users import UserNews
+from worker.sync.backfill import Backfill
+from worker.sync.verify import Drift, Verify, shown
+
+TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
+
+
+@pytest.fixture(scope="module")
+def auth0() -> Iterator[Simulator]:
+    simulator = Simulator("--plan", "none", "--index-lag", "0", "--log-skew", "0")
+    simulator.sign_up(300)
+    simulator.control("PUT", "jobs", {"export_seconds": 0})
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE runs, exported"))
+    yield engine
+    engine.dispose()
+
+
+Run = Callable[..., Drift]
+
+
+@pytest.fixture
+def verify(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Run]:
+    """A copy that equals the tenant, and the comparison of the two."""
+    settings = Settings.model_validate(
+        {
+            "database_url": "postgresql://nobody@127.0.0.1/none",
+            "redis_url": redis_url,
+            "auth0_domain": auth0.ready["domain"],
+            "auth0_ca_file": auth0.ready["ca_file"],
+            "auth0_m2m_client_id": auth0.ready["client_id"],
+            "auth0_m2m_client_secret": auth0.ready["client_secret"],
+            "auth0_limits": {"global": (1000.0, 1000.0)},
+            "auth0_budget_share": 1,
+        }
+    )
+    with ExitStack() as opened:
+        redis = opened.enter_context(Redis.from_url(redis_url))
+        budget = Budget(redis, settings)
+        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
+        exports = Exports(tenant, settings)
+        Backfill(engine, exports, budget, TOLERANCES).run()
+        assert Verify(engine, exports, tenant, budget, repair=True).run().counts["missing"] == 0
+        yield lambda **how: Verify(engine, exports, tenant, budget, **how).run()
+
+
+def execute(engine: Engine, sql: str, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(sql), values)
+
+
+def some(engine: Engine, number: int = 1) -> list[str]:
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT user_id FROM live_users ORDER BY user_id LIMIT :n"), {"n": number})
+        return list(found.scalars())
+
+
+def test_where_nothing_differs_nothing_is_read_or_written(engine: Engine, verify: Run) -> None:
+    with engine.connect() as connection:
+        before = connection.execute(text("SELECT user_id, version, synced_at FROM users ORDER BY 1")).all()
+    drift = verify()
+    assert (drift.total, drift.read) == (0, 0)
+    assert drift.users == len(before)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT user_id, version, synced_at FROM users ORDER BY 1")).all() == before
+        assert connection.execute(text("SELECT count(*) FROM exported")).scalar() == 0
+
+
+def spoil(engine: Engine) -> dict[str, str]:
+    """Break the copy in the four ways; return whom, by kind."""
+    missing, stale, different = some(engine, 3)
+    execute(engine, "DELETE FROM users WHERE user_id = :id", id=missing)
+    execute(
+        engine,
+        """UPDATE users SET profile = jsonb_set(profile, '{updated_at}', '"2020-01-01T00:00:00.000Z"') WHERE user_id = :id""",
+        id=stale,
+    )
+    execute(
+        engine,
+        """UPDATE users SET profile = jsonb_set(profile, '{nickname}', '"x"'), nickname = 'x' WHERE user_id = :id""",
+        id=different,
+    )
+    execute(
+        engine,
+        "INSERT INTO users (user_id, profile, synced_at) VALUES ('auth0|extra', :profile, now() - interval '1 day')",
+        profile=json.dumps({"user_id": "auth0|extra"}),
+    )
+    return {"missing": missing, "stale": stale, "different": different, "extra": "auth0|extra"}
+
+
+def test_each_kind_of_drift_is_counted_with_an_example(engine: Engine, verify: Run) -> None:
+    whom = spoil(engine)
+    drift = verify()
+    assert drift.counts == {"missing": 1, "extra": 1, "stale": 1, "different": 1}
+    assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
+    assert drift.examples["different"][0][1] == ["nickname"]
+    assert "1 different: u (nickname)" in "\n".join(shown(drift, lambda _: "u"))
+
+
+def test_repair_mends_and_a_second_look_finds_nothing(engine: Engine, verify: Run) -> None:
+    spoil(engine)
+    drift = verify(repair=True)
+    assert drift.mended == drift.total == 4
+    assert verify().total == 0
+
+
+def test_looking_changes_nothing(engine: Engine, verify: Run) -> None:
+    spoil(engine)
+    assert verify().total == 4
+    assert verify().total == 4
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM news")).scalar() == 0
+
+
+def test_what_somebody_will_look_at_anyway_is_no_drift(engine: Engine, verify: Run) -> None:
+    whom = spoil(engine)
+    with engine.begin() as connection:
+        users.mark(connection, [UserNews(whom[kind]) for kind in ("stale", "different", "extra")])
+    assert verify().counts == {"missing": 1, "extra": 0, "stale": 0, "different": 0}
+
+
+def test_whoever_left_since_the_export_is_no_drift(auth0: Simulator, engine: Engine, verify: Run) -> None:
+    [user_id] = some(engine)
+    auth0.control(
+        "PUT", "faults", [{"where": "export", "kind": "lose", "match": {"path": user_id.replace("|", "\\|")}}]
+    )
+    try:
+        drift = verify()
+    finally:
+        auth0.control("PUT", "faults", [])
+    assert (drift.total, drift.read) == (0, 1)
+
+
+def test_a_comparison_that_fails_is_never_called_complete(auth0: Simulator, engine: Engine, verify: Run) -> None:
+    auth0.control("PUT", "faults", [{"where": "export", "kind": "fail"}])
+    try:
+        with pytest.raises(Exception, match="gave the export up"):
+            verify()
+    finally:
+        auth0.control("PUT", "faults", [])
+    with engine.connect() as connection:
+        found = runs.last(connection, "verify")
+    assert found is not None
+    assert found[0] == "failed"

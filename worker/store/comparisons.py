@@ -1,0 +1,76 @@
+"""What a comparison of the tenant with the copy has seen and suspects, kept in PostgreSQL so that memory stays flat."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+from worker.domain.users import Profile
+
+
+class Kept(NamedTuple):
+    """A row of the copy as a comparison sees it."""
+
+    profile: Profile | None
+    deleted: bool
+    marked: bool
+
+
+_ROWS = text("""
+SELECT users.user_id, users.profile, users.deleted_at IS NOT NULL,
+  EXISTS (SELECT FROM news WHERE news.user_id = users.user_id) FROM users WHERE users.user_id = ANY(:ids)
+""")
+
+
+def kept(connection: Connection, ids: Sequence[str]) -> dict[str, Kept]:
+    """Return the rows of these ids, those that have one."""
+    return {
+        user_id: Kept(profile, deleted, marked)
+        for user_id, profile, deleted, marked in connection.execute(_ROWS, {"ids": list(ids)})
+    }
+
+
+_SEEN = """
+INSERT INTO exported (run_id, user_id, suspect)
+SELECT %(run)s, user_id, suspect FROM unnest(%(ids)b::text[], %(suspects)b::text[]) AS batch (user_id, suspect)
+ON CONFLICT (run_id, user_id) DO UPDATE SET suspect = coalesce(excluded.suspect, exported.suspect)
+"""
+
+
+def note(connection: Connection, run_id: int, seen: Mapping[str, str | None]) -> None:
+    """Note whom an export holds, each with what is suspected of them."""
+    connection.exec_driver_sql(_SEEN, {"run": run_id, "ids": list(seen), "suspects": list(seen.values())})
+
+
+_EXTRA = text("""
+INSERT INTO exported (run_id, user_id, suspect)
+SELECT :run, user_id, 'extra' FROM users
+WHERE deleted_at IS NULL AND (synced_at IS NULL OR synced_at < :before)
+  AND NOT EXISTS (SELECT FROM exported WHERE run_id = :run AND exported.user_id = users.user_id)
+  AND NOT EXISTS (SELECT FROM news WHERE news.user_id = users.user_id)
+""")
+
+
+def suspect_extra(connection: Connection, run_id: int, before: datetime) -> int:
+    """Suspect those who are live here, were last confirmed before the export began, and are not in it (P12); return how many."""
+    return connection.execute(_EXTRA, {"run": run_id, "before": before}).rowcount
+
+
+def suspects(connection: Connection, run_id: int, after: str, rows: int) -> list[tuple[str, str]]:
+    """Return the next suspects after an id, as (id, kind), in order."""
+    return [
+        (user_id, kind)
+        for user_id, kind in connection.execute(
+            text("""
+            SELECT user_id, suspect FROM exported
+            WHERE run_id = :run AND suspect IS NOT NULL AND user_id > :after ORDER BY user_id LIMIT :rows
+            """),
+            {"run": run_id, "after": after, "rows": rows},
+        )
+    ]
+
+
+def forget(connection: Connection, run_id: int) -> None:
+    """Drop what a run has noted."""
+    connection.execute(text("DELETE FROM exported WHERE run_id = :run"), {"run": run_id})

@@ -1,0 +1,55 @@
+"""Waits, in a process that a person watches: for the budget, and for an export to be complete."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from worker.auth0.exports import Exports, Job, JobGone
+from worker.auth0.pace import Budget, Group
+from worker.errors import Throttled
+
+# Between looks at a job under way, in seconds; the last is repeated.
+_LOOKS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+T = TypeVar("T")
+
+
+def complete_job(
+    exports: Exports,
+    budget: Budget,
+    position: dict[str, Any],
+    note: Callable[[], None],
+    preparing: Callable[[float], None],
+) -> Job:
+    """Return the job that `position` names, complete and with a fresh link; asks for one where there is none, or none any more.
+
+    `position` then names the job, and says how many of its lines were read; `note` is called to keep it.
+    """
+    looks = iter(_LOOKS)
+    while True:
+        job_id: str | None = position.get("job")
+        try:
+            job = when_allowed(budget, "other", partial(exports.look, job_id) if job_id else exports.begin)
+        except JobGone:
+            position.clear()
+            continue
+        position |= {"job": job.id, "lines": position.get("lines", 0)}
+        note()
+        if job.done:
+            return job
+        preparing(job.percentage or 0.0)
+        time.sleep(next(looks, _LOOKS[-1]))
+
+
+def when_allowed(budget: Budget, group: Group, call: Callable[[], T]) -> T:
+    """Call once the budget allows it: mass work is last, and never starves."""
+    while True:
+        grant = budget.take(group, "mass")
+        if not grant.granted:
+            time.sleep(max(grant.wait, 0.05))
+            continue
+        try:
+            return call()
+        except Throttled as throttled:
+            time.sleep(throttled.retry_after or 1.0)

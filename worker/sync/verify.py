@@ -1,0 +1,185 @@
+"""Verify: the tenant against the copy, field by field over what an export covers; a difference is drift only if a strong read says so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from worker.auth0.client import Tenant
+from worker.auth0.exports import COVERS, Exports
+from worker.auth0.pace import Budget
+from worker.domain.snapshots import differing
+from worker.domain.users import Profile, canonical, instant, on_strong
+from worker.logs import get_logger
+from worker.store import comparisons, runs, users
+from worker.store.comparisons import Kept
+from worker.store.runs import Run
+from worker.store.users import UserNews
+from worker.sync import answers
+from worker.sync.backfill import BATCH, AtIt, Progress, batches, profiles
+from worker.sync.patience import complete_job, when_allowed
+
+KINDS: Final = ("missing", "extra", "stale", "different")
+# So many ids of each kind are shown.
+EXAMPLES: Final = 5
+_LEASE: Final = timedelta(seconds=60)
+_AT_ONCE: Final = 100
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Drift:
+    """What a comparison found. `examples` by kind: (user id, attributes that differ)."""
+
+    users: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    examples: dict[str, list[tuple[str, list[str]]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    read: int = 0
+    """Strong reads that it took."""
+    mended: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many users drift."""
+        return sum(self.counts.values())
+
+    def add(self, kind: str, user_id: str, names: list[str]) -> None:
+        """Count one user."""
+        self.counts[kind] += 1
+        if len(self.examples[kind]) < EXAMPLES:
+            self.examples[kind].append((user_id, names))
+
+    def report(self) -> dict[str, Any]:
+        """As the run keeps it: no ids."""
+        return {"users": self.users, **self.counts, "read": self.read, "mended": self.mended}
+
+
+@dataclass(slots=True)
+class Verify:
+    """The comparison, over what it needs. It may sleep: a person waits for it."""
+
+    engine: Engine
+    exports: Exports
+    tenant: Tenant
+    budget: Budget
+    watch: Callable[[Progress], None] = lambda _: None
+    repair: bool = False
+    drift: Drift = field(default_factory=Drift)
+
+    def run(self) -> Drift:
+        """Compare, confirm every suspect by a strong read, mend with `repair`. Raises AtIt while another one runs."""
+        with self.engine.begin() as connection:
+            run = runs.begin(connection, "verify", resume=False)
+        if run is None:
+            raise AtIt("another verify is under way")
+        state = "failed"
+        try:
+            self._compare(run)
+            self._confirm(run)
+            state = "complete"
+        finally:
+            with self.engine.begin() as connection:
+                comparisons.forget(connection, run.id)
+                runs.end(connection, run.id, state, self.drift.report())
+        log.info("verified", **self.drift.report())
+        return self.drift
+
+    def _compare(self, run: Run) -> None:
+        position: dict[str, Any] = {}
+        progress = Progress()
+
+        def preparing(percentage: float) -> None:
+            progress.percentage = percentage
+            self.watch(progress)
+
+        def note() -> None:
+            with self.engine.begin() as connection:
+                runs.keep(connection, run.id, position)
+
+        job = complete_job(self.exports, self.budget, position, note, preparing)
+        progress.percentage = None
+        with closing(self.exports.lines(job)) as lines:
+            for batch in batches(lines, BATCH):
+                told, _bad = profiles(batch)
+                with self.engine.begin() as connection:
+                    here = comparisons.kept(connection, list(told))
+                    comparisons.note(connection, run.id, compare(told, here))
+                    runs.keep(connection, run.id)
+                self.drift.users += len(told)
+                progress.users = self.drift.users
+                self.watch(progress)
+        with self.engine.begin() as connection:
+            comparisons.suspect_extra(connection, run.id, run.started_at)
+
+    def _confirm(self, run: Run) -> None:
+        after = ""
+        while True:
+            with self.engine.begin() as connection:
+                runs.keep(connection, run.id)
+                suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
+            if not suspects:
+                return
+            after = suspects[-1][0]
+            for user_id, kind in suspects:
+                self._ask(user_id, kind)
+
+    def _ask(self, user_id: str, kind: str) -> None:
+        """Read one suspect strongly: drift is what differs from that, in a row that nothing else is about to mend."""
+        claim = None
+        if self.repair:
+            with self.engine.begin() as connection:
+                users.mark(connection, [UserNews(user_id, strong=True)])
+                claim = users.claim_one(connection, user_id, lease=_LEASE)
+        answer = when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
+        self.drift.read += 1
+        with self.engine.connect() as connection:
+            here = comparisons.kept(connection, [user_id]).get(user_id)
+        if (here is None or not here.marked or self.repair) and (names := drifting(here, answer)) is not None:
+            self.drift.add(kind, user_id, names)
+        if claim is not None:
+            applied = answers.apply(self.engine, [(claim, answer)], on_strong, settle=None)
+            self.drift.mended += applied.written
+
+
+def compare(told: Mapping[str, Profile], here: Mapping[str, Kept]) -> dict[str, str | None]:
+    """Return what is suspected of each user of an export; None where nothing is, or a mark says that somebody will look."""
+    return {user_id: _suspicion(said, here.get(user_id)) for user_id, said in told.items()}
+
+
+def _suspicion(said: Profile, held: Kept | None) -> str | None:
+    if held is None or (held.profile is None and not held.marked):
+        return "missing"
+    if held.marked or held.profile is None:
+        return None
+    ours, theirs = instant(held.profile.get("updated_at")), instant(said.get("updated_at"))
+    if ours is not None and theirs is not None and ours != theirs:
+        return "stale" if theirs > ours else None
+    return "different" if differing(held.profile, said, COVERS) else None
+
+
+def drifting(held: Kept | None, answer: Profile | None) -> list[str] | None:
+    """Return the attributes in which the copy differs from a strong answer, [] where one of the two has no such user; None: equal."""
+    lives_here = held is not None and not held.deleted
+    if held is None or held.profile is None or answer is None:
+        return None if not lives_here and answer is None else []
+    here, there = canonical(held.profile), canonical(answer)
+    return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name)) or None
+
+
+def shown(drift: Drift, hide: Callable[[str], str]) -> Sequence[str]:
+    """Return what a person reads, users by their names in log lines."""
+    lines = [f"{drift.users} users compared, {drift.read} read again"]
+    for kind in KINDS:
+        if drift.counts[kind]:
+            some = ", ".join(
+                hide(one) + (f" ({' '.join(names)})" if names else "") for one, names in drift.examples[kind]
+            )
+            lines.append(f"{drift.counts[kind]} {kind}: {some}")
+    if drift.mended:
+        lines.append(f"{drift.mended} mended")
+    return lines
