@@ -89,14 +89,18 @@ async def _play(visit: Visit) -> str:
     return "Played. It counts in a moment; plays of your own playlists do not count."
 
 
+async def _play_any(visit: Visit) -> str:
+    visit.request.path_params["id"] = str(_playlist(visit))
+    return await _play(visit)
+
+
 async def _feature(visit: Visit) -> str:
     await playlists.feature(visit.call(Query()))
     return "Everybody sees it among the featured now."
 
 
 async def _feature_any(visit: Visit) -> str:
-    number = _number(_text(visit, "playlist").strip().removeprefix("#"), "A playlist's number is needed, such as 12.")
-    visit.request.path_params["id"] = str(number)
+    visit.request.path_params["id"] = str(_playlist(visit))
     return await _feature(visit)
 
 
@@ -104,6 +108,9 @@ async def _unfeature(visit: Visit) -> str:
     await playlists.unfeature(visit.call(Query()))
     return "It is featured no longer."
 
+
+# The fields that people type into.
+_TYPED: Final = {"name", "genre", "songname", "playlist"}
 
 CHANGES: Final = (
     Change("/name", "name", _name),
@@ -118,7 +125,8 @@ CHANGES: Final = (
     Change("/playlists/{id}/play", "", _play),
     Change("/playlists/{id}/feature", "featured", _feature),
     Change("/playlists/{id}/unfeature", "featured", _unfeature),
-    Change("/featured", "featured", _feature_any),
+    Change("/featured", "feature", _feature_any),
+    Change("/plays", "play-any", _play_any),
 )
 
 
@@ -157,6 +165,10 @@ def _text(visit: Visit, name: str) -> str:
     return visit.form.get(name, [""])[0]
 
 
+def _playlist(visit: Visit) -> int:
+    return _number(_text(visit, "playlist").strip().removeprefix("#"), "A playlist's number is needed, such as 12.")
+
+
 def _number(text: str, otherwise: str) -> int:
     """Return the number that a form names, from 1; raises Problem, saying `otherwise`."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
@@ -165,7 +177,7 @@ def _number(text: str, otherwise: str) -> int:
 
 
 def _typed(visit: Visit) -> str:
-    return next((values[0][:300] for name, values in visit.form.items() if name in ("name", "genre", "songname")), "")
+    return next((values[0][:300] for name, values in visit.form.items() if name in _TYPED), "")
 
 
 def _sentence(error: Problem) -> str:

@@ -20,7 +20,7 @@ from worker.library.playlists import Playlist
 _PER_PAGE: Final = 50
 # Which list is shown from where on, by the name of its parameter.
 # Where the page has a place for a note, beside the playlists.
-_FORMS: Final = {"name", "genre", "songs", "add-song", "playlists", "add-playlist", "featured"}
+_FORMS: Final = {"name", "genre", "songs", "add-song", "playlists", "add-playlist", "featured", "feature", "play-any"}
 _CURSOR: Final = re.compile(r"[0-9]{1,18}")
 _CURSORS: Final = ("playlists", "featured", "songs")
 

@@ -122,13 +122,8 @@ class Entrance:
         await answer(scope, receive, send)
 
     async def _answer(self, visit: Visit, receive: Receive) -> Response:
-        if visit.request.headers.get("host", "").lower() != self._site.host:
-            said = f"This page is at {self._site.home}\n"
-            return PlainTextResponse(said, 421, self._site.renderer.headers)
-        if (visit.request.method == "POST") != (self._method == "POST"):
-            return self._site.redirect(self._site.home)  # what a reload after a long while may lead to
-        if self._method == "POST":
-            visit.form = await _form(visit.request, receive, self._site.room)
+        if misplaced := self._misplaced(visit.request):
+            return misplaced
         session_id = visit.request.cookies.get(self._site.cookie)
         if session_id:
             visit.session = await self._site.sessions.find(session_id, in_use=not visit.is_watching)
@@ -137,10 +132,22 @@ class Entrance:
         if self._method == "POST":
             if visit.subject is None:
                 return self._site.redirect(self._site.home)
+            visit.form = await _form(visit.request, receive, self._site.room)
             if not hmac.compare_digest(visit.form.get("csrf", [""])[0].encode(), visit.csrf().encode()):
                 text = "This form belongs to another login. Please go back to the page, reload it, and try again."
-                return self._site.renderer.message(403, "Nothing was changed", text)
+                return self._message(403, "Nothing was changed", text)
         return await self._endpoint(visit)
+
+    def _misplaced(self, request: Request) -> Response | None:
+        """Answer what is for another host, or not for this endpoint."""
+        if request.headers.get("host", "").lower() != self._site.host:
+            said = f"This page is at {self._site.home}\n"
+            return PlainTextResponse(said, 421, self._site.renderer.headers)
+        if request.method not in ("GET", "HEAD", "POST"):
+            return self._message(405, "That did not work", "This page knows nothing of that method.")
+        if (request.method == "POST") != (self._method == "POST"):
+            return self._site.redirect(self._site.home)  # what a reload after a long while may lead to
+        return None
 
     async def _refused(self, visit: Visit) -> Response | None:
         """Show out whom the local copy does not let in any more."""
@@ -154,7 +161,7 @@ class Entrance:
             Standing.BLOCKED: "This account is blocked. Whoever runs this service can tell you why.",
             Standing.GONE: "This account no longer exists.",
         }
-        answer = self._message(403, "You have been logged out", text[caller.standing])
+        answer = self._site.renderer.message(403, "You have been logged out", text[caller.standing], again=True)
         self._site.clear_cookie(answer)
         return answer
 

@@ -19,7 +19,7 @@ from tests.pages.people import Member, copied
 
 _IMAGES = CHECKOUT / "docs" / "images"
 _LOOKS: dict[str, dict[str, Any]] = {
-    "page-desktop-light": {"viewport": {"width": 1200, "height": 940}, "color_scheme": "light"},
+    "page-desktop-light": {"viewport": {"width": 1200, "height": 1080}, "color_scheme": "light"},
     "page-phone-dark": {"viewport": {"width": 390, "height": 940}, "color_scheme": "dark", "device_scale_factor": 2},
 }
 _PLAYS = {"Night drive": 61, "Rain on the window": 34, "Kitchen radio": 12}

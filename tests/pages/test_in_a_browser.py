@@ -81,6 +81,9 @@ def test_a_person_becomes_an_editor_at_the_hundredth_play_and_edits_the_featured
     featured.get_by_label("Feature a playlist, by its number").fill(str(theirs))
     featured.get_by_role("button", name="Feature", exact=True).click()
     expect(featured.get_by_role("heading", name="Evenings")).to_be_visible()
+    page.get_by_label("Play a playlist that a friend told you of").fill(f"#{theirs}")
+    page.get_by_role("button", name="Play", exact=True).click()
+    expect(featured.get_by_text("by user · 1 play")).to_be_visible(timeout=SOON)
     featured.get_by_role("button", name="Take Evenings off the featured list").click()
     expect(featured.get_by_text("Nothing is featured at the moment.")).to_be_visible()
 
@@ -134,9 +137,10 @@ def test_a_blocked_person_is_out_at_the_next_request(stage: Stage, member: Make,
     stage.wait_until(lambda: ada.row("blocked")[0] is True, "the block")
     page.get_by_label("Favourite genre").fill("Jazz")
     page.locator("#genre-save").click()
-    expect(page.get_by_role("link", name="Log in")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("You have been logged out")
+    expect(page.get_by_role("alert")).to_contain_text("This account is blocked.")
     page.get_by_role("link", name="Log in").click()
-    expect(page.get_by_role("alert")).to_contain_text("user is blocked")
+    expect(page.get_by_role("alert")).to_have_text("Auth0 did not let you in: user is blocked.")
     with pytest.raises(AssertionError, match="403"):
         ada.api("GET", "/genres/getFav")
 

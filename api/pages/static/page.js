@@ -5,18 +5,28 @@
 "use strict";
 {
   const OFTEN = 1000, SELDOM = 15000, PATIENCE = 30000; // milliseconds
+  const UNREACHABLE = "The service could not be reached. Maybe nothing was saved; please try again.";
   let eager = 0; // look often until then: a play is counted within a second or so
   let timer, sending = 0;
+
+  // Anything else is a server, or something before it, that is not well.
+  const isPage = (answer) => answer.status === 200 || answer.status === 403;
 
   const isBusy = (element) => {
     const active = document.activeElement;
     return element.contains(active) && active.matches("input, select");
   };
 
+  const parse = (text) => new DOMParser().parseFromString(text, "text/html");
+
   const adopt = (text, selector) => {
-    const fresh = new DOMParser().parseFromString(text, "text/html");
-    if (!fresh.getElementById("welcome")) return location.assign("/"); // logged out meanwhile
+    const fresh = parse(text);
     document.title = fresh.title;
+    if (!fresh.getElementById("welcome")) { // logged out meanwhile: the page says why
+      document.body.replaceWith(document.adoptNode(fresh.body));
+      document.getElementById("main")?.focus();
+      return;
+    }
     for (const old of document.querySelectorAll(selector)) {
       const made = fresh.getElementById(old.id);
       if (!made || made.outerHTML === old.outerHTML || (selector === "[data-live]" && isBusy(old))) continue;
@@ -32,6 +42,7 @@
 
   const later = () => {
     clearTimeout(timer);
+    if (!document.getElementById("welcome")) return;
     const travelling = document.querySelector("[data-travelling]");
     timer = setTimeout(look, Date.now() < eager || travelling ? OFTEN : SELDOM);
   };
@@ -41,7 +52,7 @@
       try {
         const answer = await fetch(location.pathname + location.search, { headers: { "X-Watching": "1" }, signal: AbortSignal.timeout(10000) });
         const text = await answer.text();
-        if (!sending && answer.status !== 503) adopt(text, "[data-live]");
+        if (!sending && isPage(answer)) adopt(text, "[data-live]");
       } catch { /* the next look may find it */ }
     }
     later();
@@ -63,14 +74,17 @@
     sending += 1;
     const focused = document.activeElement?.id;
     try {
-      const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(30000) });
-      adopt(await answer.text(), "[data-live], [data-swap], [data-said]");
+      const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(PATIENCE) });
+      const text = await answer.text();
+      if (!isPage(answer)) throw new Error(parse(text).querySelector("[role=alert]")?.textContent ?? UNREACHABLE);
+      adopt(text, "[data-live], [data-swap], [data-said]");
+      if (location.search) history.replaceState(null, "", "/"); // it shows the first of each list again
       eager = Date.now() + 5000;
       const wrong = document.querySelector("[aria-invalid=true]");
       if (wrong) wrong.focus();
       else if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
-    } catch {
-      say("The service could not be reached. Nothing may have been saved; please try again.");
+    } catch (error) {
+      say(error.constructor === Error ? error.message : UNREACHABLE);
     }
     sending -= 1;
     delete form.dataset.sending;
