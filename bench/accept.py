@@ -14,7 +14,7 @@ from bench.stage import TOKEN, Stage
 
 _CONNECTIONS = 16
 _SECONDS = 2.0
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 def accept(stage: Stage, results: Results) -> None:

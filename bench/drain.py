@@ -16,7 +16,7 @@ from bench.stage import Stage, fill_inbox, pack
 
 _EVENTS = 80_000
 _RECIPE_EVENTS = 600
-_ROUNDS = 3
+_ROUNDS = 5
 _WAVES = 10
 _MANY, _FEW = 1_000_000, 10_000
 _PATIENCE = 180.0  # seconds

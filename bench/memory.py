@@ -1,6 +1,7 @@
 """What memory the worker takes at its peak while a heap of deliveries waits: the PSS of its process tree."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -14,40 +15,45 @@ from bench.stage import Stage, fill_inbox, pack
 _MANY, _FEW = 100_000, 1_000
 _ROUNDS = 2
 _PATIENCE = 180.0
-# A long drain gives refresh a turn in between, a short one at its end: both are to have loaded what it needs.
-_AFTERWARDS = 4.0
+# Refresh has its turn after a drain: what it loads belongs to both.
+_AFTERWARDS = 3.0
 _PENDING = "SELECT EXISTS (SELECT FROM inbox WHERE state = 'pending')"
 
 
 def memory(stage: Stage, results: Results) -> None:
-    """Measure `memory_100k_vs_1k`: deliveries of one event each, a fresh worker for each heap."""
+    """Measure `memory_100k_vs_1k`: 100,000 deliveries of one event each, all waiting at once or a thousand at a time, a fresh worker for each."""
     with stage.database() as url, psycopg.connect(url, autocommit=True) as connection:
-        many = pack(deliveries(new_ids(_MANY), size=1))
+        bodies = pack(deliveries(new_ids(_MANY), size=1))
         numbers = alternate(
             _ROUNDS,
-            many=lambda: _peak(stage, url, connection, many),
-            few=lambda: _peak(stage, url, connection, many[:_FEW]),
+            many=lambda: _peak(stage, url, connection, [bodies]),
+            few=lambda: _peak(
+                stage, url, connection, [bodies[start : start + _FEW] for start in range(0, _MANY, _FEW)]
+            ),
         )
     results.figures["memory_100k_vs_1k"] = ratio(numbers["many"], numbers["few"])
     for name, peaks in numbers.items():
         results.note(f"worker's peak memory, {name} waiting", ", ".join(f"{peak / 2**20:.0f} MB" for peak in peaks))
 
 
-def _peak(stage: Stage, url: str, connection: psycopg.Connection, bodies: Packed) -> float:
+def _peak(stage: Stage, url: str, connection: psycopg.Connection, heaps: Sequence[Packed]) -> float:
+    """Return the most that a worker held while it drained heap after heap."""
     connection.execute("TRUNCATE inbox, news, users")
-    fill_inbox(connection, bodies)
     with stage.worker(stage.environ(url)) as worker:
-        ring(stage)
         peak, deadline = 0.0, time.monotonic() + _PATIENCE
-        drained_at = 0.0
-        while not drained_at or time.monotonic() < drained_at + _AFTERWARDS:
-            stage.processes.check()
-            if time.monotonic() > deadline:
-                raise SystemExit("bench: the inbox was not drained")
+        for heap in heaps:
+            fill_inbox(connection, heap)
+            ring(stage)
+            while connection.execute(_PENDING).fetchone() == (True,):
+                stage.processes.check()
+                if time.monotonic() > deadline:
+                    raise SystemExit("bench: the inbox was not drained")
+                peak = max(peak, tree_pss(worker.pid))
+                time.sleep(0.02)
+        end = time.monotonic() + _AFTERWARDS
+        while time.monotonic() < end:
             peak = max(peak, tree_pss(worker.pid))
-            if not drained_at and connection.execute(_PENDING).fetchone() == (False,):
-                drained_at = time.monotonic()
-            time.sleep(0.03)
+            time.sleep(0.02)
         return peak
 
 
