@@ -304,7 +304,10 @@ def test_a_search_without_auth0s_json_is_an_outage(tenant: Tenant, simulator: Si
 def test_a_write_merges_metadata_and_answers_with_the_profile(tenant: Tenant, simulator: Simulator) -> None:
     (user_id,) = simulator.sign_up()
     before = truth(simulator, user_id)
-    body = {"app_metadata": {"roles": ["playlist_editor"]}, "user_metadata": {"displayName": "Ada"}}
+    body: dict[str, dict[str, Any]] = {
+        "app_metadata": {"roles": ["playlist_editor"]},
+        "user_metadata": {"displayName": "Ada"},
+    }
     said = tenant.patch_user(user_id, body, "understudy-1")
     assert said == truth(simulator, user_id)
     assert said is not None

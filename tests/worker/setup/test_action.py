@@ -32,7 +32,7 @@ def claims(tmp_path: Any) -> Any:
         ran = subprocess.run(
             ["node", "-e", RUN, str(file), json.dumps(user)], capture_output=True, text=True, timeout=60, check=True
         )
-        told: dict[str, Any] = json.loads(ran.stdout)
+        told: dict[str, dict[str, Any]] = json.loads(ran.stdout)
         assert told["id"] == told["access"]
         return told["id"]
 
