@@ -69,7 +69,7 @@ class Sessions:
         if not _ID.fullmatch(session_id):
             return None
         asked = {"hash": _hash(session_id), "in_use": in_use, **self._times}
-        rows = await self._database.write(_FIND, asked)
+        rows = await self._database.read(_FIND, asked)  # it may run twice
         return Session(session_id, rows[0][0], msgspec.json.decode(rows[0][1])) if rows else None
 
     async def log_in(self, session: Session, user_id: str) -> Session:
