@@ -2,33 +2,40 @@
 
 import gc
 import sys
+import warnings
+from contextlib import suppress
 from typing import Any
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import beat_init, celeryd_init, setup_logging, worker_init
 
 from worker import tasks
 from worker.bootstrap import BEAT, parts, this_worker
-from worker.errors import Error, Transient
+from worker.errors import BrokerDown, Error, Transient
 from worker.logs import configure
-from worker.schedule import SCHEDULE
+from worker.schedule import SCHEDULE, Ringer
 
 try:
     app = parts().celery
 except Error as error:
     sys.exit(f"understudy: {error}")
 app.conf.beat_schedule = SCHEDULE
-app.conf.beat_scheduler = "celery.beat:Scheduler"  # in memory: a dyno's disk goes with it, and every interval is short
+app.conf.beat_scheduler = Ringer
 tasks.register(app)
 
 
 @setup_logging.connect
 def _log_our_way(**_: Any) -> None:
     configure(parts().settings)
+    # Eight lines at each loss of Redis, about a choice that worker.queue.broker has made.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @celeryd_init.connect
 def _worker_starts(**_: Any) -> None:
     _refuse_a_wrong_database(this_worker())
+    with suppress(BrokerDown):  # then nothing is paused either
+        parts().tenant.forget_refusals()
 
 
 @worker_init.connect

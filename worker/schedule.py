@@ -2,6 +2,12 @@
 
 from typing import Any
 
+from celery.beat import Scheduler
+
+from worker.logs import describe, get_logger
+
+log = get_logger(__name__)
+
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
     # A message that nobody took before the next one comes is worth nothing.
@@ -16,3 +22,22 @@ SCHEDULE = {
     "heartbeat": _every(15, "heartbeat"),
     "clean": _every(600, "clean"),
 }
+
+
+class Ringer(Scheduler):  # type: ignore[misc]  # Celery is not typed
+    """Celery's scheduler in memory (a dyno's disk goes with it, and every interval is short), of few words while Redis is away."""
+
+    _silent = False
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Ring. What fails is said once, without the stack that Celery would add each time; the next ring comes soon."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except Exception as error:  # noqa: BLE001 Celery lets through whatever a socket raises; beat must go on
+            if not self._silent:
+                log.warning("beat cannot ring", reason=describe(error.__context__ or error))
+            self._silent = True
+        else:
+            if self._silent:
+                log.info("beat rings again")
+            self._silent = False

@@ -58,6 +58,23 @@ def test_redis_killed_while_every_child_is_busy_leaves_no_worker_deaf(play: OnSt
         stage.assert_equal(at_least=7)
 
 
+def test_while_redis_is_away_the_processes_say_so_in_single_lines(play: OnStage, own_redis: EmbeddedRedis) -> None:
+    with play(redis_url=own_redis.url) as stage:
+        seen = "SELECT seen_at FROM processes WHERE name = 'beat'"
+        stage.wait_until(lambda: bool(stage.query(seen)), "beat to start")
+        started = stage.query(seen)
+        stage.wait_until(lambda: stage.query(seen) != started, "beat to ring")
+        with own_redis.stopped():
+            stage.wait_until(lambda: "beat cannot ring" in stage.output.of("beat"), "beat to notice")
+        stage.wait_until(lambda: "beat rings again" in stage.output.of("beat"), "beat to ring")
+        stage.sign_up(3)
+        stage.assert_equal(at_least=3)
+    said = stage.output.of("beat", "worker")
+    assert said.count("beat cannot ring") == 1
+    for noise in ("File ", "is starting", "DeprecationWarning", "[config]"):
+        assert noise not in said, said
+
+
 def test_postgresql_restarted_and_crashed_in_a_storm_loses_nothing(
     play: OnStage, own_postgres: EmbeddedPostgres
 ) -> None:

@@ -18,7 +18,7 @@ from auth0.management import ManagementClient
 from auth0.management.core.request_options import RequestOptions
 from redis import Redis
 
-from worker.auth0.pace import Budget, Group
+from worker.auth0.pace import LACKS_SCOPE, TOKENS_THROTTLED, Budget, Group
 from worker.auth0.search import (
     PER_PAGE,
     SMALLER_PAGE,
@@ -84,6 +84,15 @@ class Tenant:
         self._client: httpx.Client | None = None
         self._sdk: ManagementClient | None = None
         self._bounds = SearchBounds(len(f"https://{self.domain}/api/v2/users"))
+
+    def forget_refusals(self) -> None:
+        """Ask afresh: whoever mends credentials or grants a scope restarts the worker. Raises BrokerDown.
+
+        A token that lacked a scope goes too, unless it is younger than a minute: a worker that starts again and again must
+        not eat the plan's quota of tokens.
+        """
+        if any(why.startswith(LACKS_SCOPE) for why in self._budget.forget_refusals()):
+            self._token.forget(unless_newer_than=REFUSED_PAUSE)
 
     # Reading users
 
@@ -226,7 +235,7 @@ class Tenant:
             raise
         except Throttled as throttled:
             seconds = throttled.retry_after or REFUSED_PAUSE
-            self._tell(lambda: self._budget.pause_all(seconds, "token requests throttled"))
+            self._tell(lambda: self._budget.pause_all(seconds, TOKENS_THROTTLED))
             raise
 
     def _verdict(self, group: Group, scope: str, answer: Answer) -> Exception:
@@ -252,7 +261,7 @@ class Tenant:
         if answer.status == 403 and code == "insufficient_scope":
             # The scopes are in the token: one fetched after the grant is mended has them.
             self._token.drop(answer.token, unless_newer_than=TOKEN_QUOTA)
-            self._tell(lambda: self._budget.pause(group, REFUSED_PAUSE, f"lacks scope {scope}"))
+            self._tell(lambda: self._budget.pause(group, REFUSED_PAUSE, f"{LACKS_SCOPE} {scope}"))
             return Refused(f"the application lacks the scope {scope}: grant it in Auth0", scope=scope)
         if answer.status == 403:
             self._tell(lambda: self._budget.pause(group, REFUSED_PAUSE, f"forbidden {code}".rstrip()))

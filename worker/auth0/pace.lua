@@ -194,6 +194,16 @@ function actions.pause(group, seconds, why)
   return {text(pause_of(group) - now)}
 end
 
+-- group, the reason of a pause that stays -> the reason of the one that ended: the group's own, not the whole bucket's
+function actions.resume(group, but)
+  local ended = state.pauses[group]
+  if not ended or ended.till <= now or ended.why == but then
+    return {''}
+  end
+  state.pauses[group] = nil
+  return {ended.why}
+end
+
 -- seconds ("" where Auth0 does not say), jitter 0..1, reason, cap -> seconds until the pause ends
 -- Failures heard during a pause were sent before it: they don't make it longer.
 function actions.back_off(seconds, jitter, why, cap)

@@ -30,6 +30,8 @@ Priority = Literal["now", "push", "settle", "mass"]
 GLOBAL: Final = "global"
 LONGEST_PAUSE: Final = 60.0
 """Seconds; a 429 or an outage never pauses for longer, whatever the answer says."""
+LACKS_SCOPE: Final = "lacks scope"
+TOKENS_THROTTLED: Final = "token requests throttled"
 
 _PER_MINUTE: Final = 1 / 60
 _BY_GROUP: Final[dict[str, tuple[float, float]]] = {
@@ -174,6 +176,10 @@ class Budget:
         """Pause every group: the credentials themselves are refused."""
         for group in get_args(Group):
             self.pause(group, seconds, reason)
+
+    def forget_refusals(self) -> set[str]:
+        """End the pauses of groups that were refused (credentials, scopes) and return why they were; those of 429s and outages stay."""
+        return {_text(self._run(group, "resume", group, TOKENS_THROTTLED)[0]) for group in get_args(Group)} - {""}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return {bucket: {"spent:now": 12, "heard:throttled": 1, …}} since Redis was last wiped."""

@@ -114,6 +114,15 @@ class SharedToken:
             pass  # the copy here is gone; the next process to be refused drops the other
         return True
 
+    def forget(self, *, unless_newer_than: float) -> None:
+        """Drop the shared token, unless it is newer than that (seconds)."""
+        try:
+            shared = self._shared()
+        except RedisError:
+            return
+        if shared and self._clock() - shared.fetched_at >= unless_newer_than:
+            self.drop(shared.secret)
+
     def _shared(self) -> Token | None:
         sealed = self._redis.get(self._key)
         token = self._open(sealed) if sealed is not None else None

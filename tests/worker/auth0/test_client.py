@@ -11,7 +11,7 @@ from redis import Redis
 
 from tests.worker.auth0.conftest import Simulator
 from worker.auth0.client import Rejected, SearchTimedOut, Tenant
-from worker.auth0.pace import Budget
+from worker.auth0.pace import TOKENS_THROTTLED, Budget
 from worker.errors import BadRecord, Error, Refused, TenantDown, Throttled, WrongSetting
 from worker.settings import Settings
 
@@ -138,6 +138,19 @@ def test_a_missing_scope_is_named(
     assert refused.value.scope == "read:users"
     assert budget.look("read_users").reason == "lacks scope read:users"
     assert budget.look("write_users").paused == 0
+
+
+def test_whoever_mended_a_refusal_is_not_kept_waiting(tenant: Tenant, simulator: Simulator, budget: Budget) -> None:
+    budget.pause("read_users", 60, "credentials refused")
+    budget.pause("read_logs", 60, "lacks scope read:logs")
+    budget.pause("write_users", 60, TOKENS_THROTTLED)
+    simulator.faults({"where": "api", "kind": "status", "status": 503, "times": 1})
+    with pytest.raises(TenantDown):
+        tenant.read_user("auth0|nobody")
+    tenant.forget_refusals()
+    assert budget.look("read_users").reason == "outage"
+    assert budget.look("read_logs").reason == "outage"
+    assert budget.look("write_users").reason == TOKENS_THROTTLED
 
 
 def test_wrong_credentials_stop_every_group(tenant_for: TenantFor, settings_for: SettingsFor, budget: Budget) -> None:

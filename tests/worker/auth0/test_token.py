@@ -142,6 +142,17 @@ def test_an_expired_token_is_not_used_though_nobody_fetched_another(process: Cal
     assert one.fetched == 2
 
 
+def test_a_token_is_forgotten_for_everyone_unless_it_is_young(process: Callable[..., Process]) -> None:
+    process().token.current()
+    for ahead, goes in ((30.0, False), (90.0, True)):
+        another = process()
+        another.ahead = ahead
+        another.token.forget(unless_newer_than=60.0)
+        after = process()
+        after.token.current()
+        assert after.fetched == goes
+
+
 def test_a_refused_token_is_dropped_for_everyone(process: Callable[..., Process], redis: Redis) -> None:
     one, other = process(), process()
     old = one.token.current()
