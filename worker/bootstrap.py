@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ from worker.auth0.exports import Exports
 from worker.auth0.pace import Budget
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
-from worker.errors import DatabaseDown, Error
+from worker.errors import BrokerDown, DatabaseDown, Error
 from worker.queue import Doorbell, Witness, connect_redis, make_celery
 from worker.settings import Settings, settings
 from worker.store import notes, schema
@@ -83,6 +84,12 @@ class Parts:
             notes.seen(connection, process)
         self.engine.dispose()
         del self.engine
+
+    def forget_refusals(self) -> None:
+        """Ask Auth0 afresh, whatever it refused before this process began. Nothing is left open: the process may fork after."""
+        with suppress(BrokerDown):  # then nothing is paused either
+            self.tenant.forget_refusals()
+        self.redis.connection_pool.disconnect()
 
     @cached_property
     def redis(self) -> Redis:

@@ -3,15 +3,14 @@
 import gc
 import sys
 import warnings
-from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import CPendingDeprecationWarning
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_init
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_ready
 
 from worker import tasks
 from worker.bootstrap import BEAT, parts, this_worker
-from worker.errors import BrokerDown, Error, Transient
+from worker.errors import Error, Transient
 from worker.logs import configure
 from worker.schedule import SCHEDULE, Ringer
 
@@ -27,15 +26,12 @@ tasks.register(app)
 @setup_logging.connect
 def _log_our_way(**_: Any) -> None:
     configure(parts().settings)
-    # Eight lines at each loss of Redis, about a choice that worker.queue.broker has made.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @celeryd_init.connect
 def _worker_starts(**_: Any) -> None:
     _refuse_a_wrong_database(this_worker())
-    with suppress(BrokerDown):  # then nothing is paused either
-        parts().tenant.forget_refusals()
+    parts().forget_refusals()
 
 
 @worker_init.connect
@@ -43,6 +39,12 @@ def _spare_the_collector(**_: Any) -> None:
     """Let the collector pass over what was loaded: else every drain pays for walks over it all, and each child for a copy of it."""
     gc.collect()
     gc.freeze()
+
+
+@worker_ready.connect
+def _say_less(**_: Any) -> None:
+    """Leave out what Celery, which turns the warning on when it starts, would tell in eight lines at each loss of Redis: worker.queue.broker has chosen."""
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @beat_init.connect

@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib import import_module
 from typing import Annotated
 
@@ -158,7 +159,8 @@ def show_fingerprint(user_id: str) -> None:
 @db.command()
 def upgrade() -> None:
     """Apply the migrations; safe to run at every release, twice at once too."""
-    engine = make_engine(settings(), pool_size=1)
+    # No time limit: to build an index on a large table may take minutes.
+    engine = make_engine(settings(), pool_size=1, statement_timeout=timedelta(0))
     with reaching_postgresql():
         revision = schema.upgrade(engine)
         with engine.connect() as connection:

@@ -3,6 +3,7 @@
 Error
 ├── Transient            wait and try again; nothing is wrong with what was asked
 │   ├── DatabaseDown     PostgreSQL cannot be reached
+│   ├── Locked           somebody else holds a lock that a migration needs
 │   ├── BrokerDown       Redis cannot be reached
 │   ├── TenantDown       Auth0 answers 5xx, nothing, or no JSON
 │   └── Throttled        the budget is spent, or Auth0 said 429
@@ -28,6 +29,10 @@ class Transient(Error):
 
 class DatabaseDown(Transient):
     """PostgreSQL cannot be reached."""
+
+
+class Locked(Transient):
+    """Somebody else holds a lock that a migration needs."""
 
 
 class BrokerDown(Transient):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from worker.domain.news import LATEST, News, Unreadable, changed, gone, inside, instant, user_id
-from worker.domain.users import Profile, instant as profile_time
+from worker.domain.news import LATEST, News, Unreadable, changed, gone, inside, news_date, user_id
+from worker.domain.users import Profile, profile_time
 
 
 class Heard(NamedTuple):
@@ -41,5 +41,5 @@ def hear(kind: str, time: object, purpose: object, data: object, latest: datetim
         return Heard("events_user", bad="a user's event without the user's id")
     if kind != "user.deleted" and profile_time(said.get("updated_at")) is not None:
         return Heard("events_user", snapshot=said)
-    date = instant(said.get("deleted_at"), latest) or instant(time, latest)
+    date = news_date(said.get("deleted_at"), latest) or news_date(time, latest)
     return Heard("events_user", news=gone(subject, date) if kind == "user.deleted" else changed(subject, date))

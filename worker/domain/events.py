@@ -20,11 +20,11 @@ from worker.domain.news import (
     gone,
     identity_id,
     inside,
-    instant,
+    news_date,
     user_id,
 )
 
-__all__ = ["NOTHING", "TABLE", "LogRecord", "Meaning", "News", "Unreadable", "instant", "interpret"]
+__all__ = ["NOTHING", "TABLE", "LogRecord", "Meaning", "News", "Unreadable", "interpret", "news_date"]
 
 Rule = Callable[[LogRecord, datetime | None], Meaning]
 
@@ -44,7 +44,7 @@ def interpret(record: LogRecord, latest: datetime = LATEST) -> Meaning:
         return _UNKNOWN if _CODE.fullmatch(record.type) else Meaning(bad="its type is no code of Auth0's")
     if rule is nothing:
         return NOTHING
-    date = instant(record.date, latest)
+    date = news_date(record.date, latest)
     try:
         meaning = rule(record, date)
     except Unreadable as error:

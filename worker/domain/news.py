@@ -99,7 +99,7 @@ def gone(user: str, date: datetime | None) -> News:
     return News(user, date, strong=True, severed=True, deletion=True)
 
 
-def instant(value: object, latest: datetime = LATEST) -> datetime | None:
+def news_date(value: object, latest: datetime = LATEST) -> datetime | None:
     """Return the moment `value` names, aware and in UTC; None where it names none between 2000 and `latest`.
 
     Text in ISO 8601 (without an offset: UTC), seconds or milliseconds since 1970, or an object that wraps one of these ("$date").
@@ -110,7 +110,7 @@ def instant(value: object, latest: datetime = LATEST) -> datetime | None:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             moment = datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
         elif isinstance(value, Mapping) and not isinstance(value.get("$date"), Mapping):
-            return instant(value.get("$date"), latest)
+            return news_date(value.get("$date"), latest)
         else:
             return None
         if moment.tzinfo is not UTC:

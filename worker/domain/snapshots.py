@@ -15,7 +15,7 @@ from worker.domain.users import (
     Verdict,
     Write,
     canonical,
-    instant,
+    profile_time,
     same_content,
     secondary_ids,
 )
@@ -67,7 +67,7 @@ def on_event(
     others = (gained | lost) - {row.user_id}
     if row.deleted or torn or _no_later_than_a_deletion(row, mark, date, tolerances):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), said
-    known = instant(row.profile.get("updated_at")) if row.profile else None
+    known = profile_time(row.profile.get("updated_at")) if row.profile else None
     newer = known is None or date > known
     if not newer and date == known and not same_content(row.profile, said):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), said
@@ -88,10 +88,10 @@ def on_export(
     whole = over(row.profile, said, covers)
     held, told = secondary_ids(row.profile), secondary_ids(said)
     others, gained = (held ^ told) - {row.user_id}, told - held
-    date = instant(said.get("updated_at"))
+    date = profile_time(said.get("updated_at"))
     if date is None or row.deleted or _no_later_than_a_deletion(row, mark, date, tolerances):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), whole
-    known = instant(row.profile.get("updated_at")) if row.profile else None
+    known = profile_time(row.profile.get("updated_at")) if row.profile else None
     if known is None or date > known:
         return Verdict(Write.SNAPSHOT, ask_others=others, expected_gone=gained), whole
     contradicts = date == known and not same_content(row.profile, whole)
@@ -116,7 +116,7 @@ def _only(profile: Profile, covers: frozenset[str]) -> Mapping[str, object]:
 
 
 def _updated_at(snapshot: Profile) -> datetime:
-    date = instant(snapshot.get("updated_at"))
+    date = profile_time(snapshot.get("updated_at"))
     assert date is not None, "a payload without updated_at is news, not a snapshot (P2)"  # noqa: S101 the caller sorts them
     return date
 

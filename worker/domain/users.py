@@ -113,8 +113,8 @@ def on_search(row: Row, mark: Mark | None, read: Read, hit: Profile | None, tole
     others, gone = gained | lost, gained
     if row.deleted or _unsettled_deletion(row, mark, hit, tolerances.log_date_skew):
         return Verdict(ask=True, ask_others=others, expected_gone=gone)
-    updated_at = instant(hit.get("updated_at"))
-    known_at = instant(row.profile.get("updated_at")) if row.profile else None
+    updated_at = profile_time(hit.get("updated_at"))
+    known_at = profile_time(row.profile.get("updated_at")) if row.profile else None
     if updated_at is None:
         return Verdict(ask=True, ask_others=others, expected_gone=gone)  # news, not a snapshot (P2)
     newer = row.profile is None or known_at is None or updated_at > known_at
@@ -136,7 +136,7 @@ def on_search(row: Row, mark: Mark | None, read: Read, hit: Profile | None, tole
 def _unsettled_deletion(row: Row, mark: Mark | None, hit: Profile, skew: timedelta) -> bool:
     """P12: whether the hit is no later than the newest deletion, link or unlink that we heard of, plus the skew."""
     dates = [date for date in (row.deletion_seen_at, mark and mark.deletion_seen_at) if date]
-    updated_at = instant(hit.get("updated_at"))
+    updated_at = profile_time(hit.get("updated_at"))
     return bool(dates) and (updated_at is None or updated_at <= max(dates) + skew)
 
 
@@ -148,8 +148,8 @@ def _identity_change(row: Row, answer: Profile | None) -> tuple[frozenset[str], 
 
 
 def _older(answer: Profile, known: Profile | None) -> bool:
-    said_at = instant(answer.get("updated_at"))
-    known_at = instant(known.get("updated_at")) if known else None
+    said_at = profile_time(answer.get("updated_at"))
+    known_at = profile_time(known.get("updated_at")) if known else None
     return said_at is not None and known_at is not None and said_at < known_at
 
 
@@ -192,7 +192,7 @@ def canonical(profile: Profile) -> dict[str, Any]:
     form = {key: value for key, value in profile.items() if value is not None}
     for name in _INSTANTS:
         if name in form:
-            form[name] = instant(form[name]) or form[name]
+            form[name] = profile_time(form[name]) or form[name]
     if isinstance(form.get("identities"), list):
         form["identities"] = [_canonical_identity(identity) for identity in form["identities"]]
     return form
@@ -208,7 +208,7 @@ def _canonical_identity(identity: object) -> object:
     return form
 
 
-def instant(value: object) -> datetime | None:
+def profile_time(value: object) -> datetime | None:
     """Read one of Auth0's times ("2025-02-02T17:56:01.573Z"); None for anything else."""
     if isinstance(value, datetime):
         return value

@@ -7,12 +7,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
-from worker.errors import SchemaBehind, WrongTenant
+from worker.errors import Locked, SchemaBehind, WrongTenant
 
 # Two releases may migrate at once (deploys overlap): the second waits for the first.
 _MIGRATION_LOCK = 0x756E6465  # "unde"
+# For any lock. A migration that waits for a table makes everybody else's queries of it wait behind itself.
+_PATIENCE = "20s"
 
 
 def _config() -> Config:
@@ -23,19 +27,25 @@ def _config() -> Config:
 
 
 def upgrade(engine: Engine) -> str | None:
-    """Apply all migrations; return the revision the database now has."""
+    """Apply all migrations; return the revision the database now has. Raises Locked."""
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
-        connection.commit()
         try:
+            connection.execute(text(f"SET lock_timeout = '{_PATIENCE}'"))
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             return revision(connection)
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                raise Locked(
+                    "a table, or the migrations themselves, are locked by somebody else (a long query, a backup, another "
+                    "release): run `understudy db upgrade` again when that is over"
+                ) from None
+            raise
         finally:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
-            connection.commit()
+            connection.invalidate()  # ends the session, and with it its lock and its setting
 
 
 def revision(connection: Connection) -> str | None:

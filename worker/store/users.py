@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from worker.domain.news import News
-from worker.domain.users import Mark, Profile, Read, Row, instant
+from worker.domain.users import Mark, Profile, Read, Row, profile_time
 
 
 @dataclass(slots=True)
@@ -123,8 +123,6 @@ class Claim:
 
     user_id: str
     read: Read
-    last_at: datetime
-    strong: bool
     attempts: int
 
 
@@ -136,7 +134,7 @@ FROM (
   ORDER BY due_at LIMIT :rows FOR UPDATE SKIP LOCKED
 ) AS due, users
 WHERE news.user_id = due.user_id AND users.user_id = due.user_id
-RETURNING news.user_id, now(), users.version, news.number, news.last_at, news.strong OR users.deleted_at IS NOT NULL, news.attempts
+RETURNING news.user_id, now(), users.version, news.number, news.attempts
 """
 _DUE = "due_at <= now()"
 # In calm times even what waits for the search index to settle is read strongly at once; what failed still waits.
@@ -153,8 +151,8 @@ _CLAIMS = {
 def claim(connection: Connection, kind: str, *, rows: int, lease: timedelta) -> list[Claim]:
     """Lease at most `rows` marks: "any" (settling ones too), those that are "strong", or the "weak" ones; the caller commits (P8)."""
     return [
-        Claim(user_id, Read(began_at, version, number), last_at, strong, attempts)
-        for user_id, began_at, version, number, last_at, strong, attempts in connection.execute(
+        Claim(user_id, Read(began_at, version, number), attempts)
+        for user_id, began_at, version, number, attempts in connection.execute(
             _CLAIMS[kind], {"rows": rows, "lease": lease}
         )
     ]
@@ -163,7 +161,7 @@ def claim(connection: Connection, kind: str, *, rows: int, lease: timedelta) -> 
 _CLAIM_ONE = text("""
 UPDATE news SET leased_until = now() + :lease FROM users
 WHERE news.user_id = :id AND users.user_id = news.user_id AND (news.leased_until IS NULL OR news.leased_until < now())
-RETURNING news.user_id, now(), users.version, news.number, news.last_at, news.strong, news.attempts
+RETURNING now(), users.version, news.number, news.attempts
 """)
 
 
@@ -172,8 +170,8 @@ def claim_one(connection: Connection, user_id: str, *, lease: timedelta) -> Clai
     found = connection.execute(_CLAIM_ONE, {"id": user_id, "lease": lease}).first()
     if found is None:
         return None
-    held, began_at, version, number, last_at, strong, attempts = found
-    return Claim(held, Read(began_at, version, number), last_at, strong, attempts)
+    began_at, version, number, attempts = found
+    return Claim(user_id, Read(began_at, version, number), attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,10 +441,10 @@ def allow_deletions(connection: Connection, number: int) -> int:
 
 def snapshot_columns(profile: Profile) -> dict[str, Any]:
     """Spread a profile over the columns. What is absent is null; what a column cannot hold stays in `profile` alone."""
-    kept = storable(profile)
+    kept = as_jsonb(profile)
     columns: dict[str, Any] = {name: value if isinstance(value := kept.get(name), str) else None for name in _TEXTS}
     columns |= {name: _boolean(kept.get(name)) for name in _BOOLEANS}
-    columns |= {name: time.isoformat() if (time := instant(kept.get(name))) else None for name in _TIMES}
+    columns |= {name: time.isoformat() if (time := profile_time(kept.get(name))) else None for name in _TIMES}
     count = kept.get("logins_count")
     columns["logins_count"] = (
         count if isinstance(count, int) and not isinstance(count, bool) and abs(count) < 2**63 else None
@@ -463,16 +461,16 @@ def _boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def storable(value: Any) -> Any:
+def as_jsonb(value: Any) -> Any:
     """Return JSON that PostgreSQL can hold: NUL characters and lone surrogates become U+FFFD."""
     if isinstance(value, str):
         if "\x00" not in value and value.isprintable():
             return value
         return value.replace("\x00", "�").encode("utf-8", "replace").decode().replace("\x00", "�")
     if isinstance(value, Mapping):
-        return {storable(key): storable(item) for key, item in value.items()}
+        return {as_jsonb(key): as_jsonb(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [storable(item) for item in value]
+        return [as_jsonb(item) for item in value]
     return value
 
 

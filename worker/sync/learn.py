@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 
 from worker.auth0 import wire
-from worker.domain.events import NOTHING, Meaning, News, instant, interpret
+from worker.domain.events import NOTHING, Meaning, News, interpret, news_date
 from worker.domain.news import Unreadable, as_key, is_plain_change
 from worker.domain.pushes import echo_of
 from worker.store import connections, notes, pushed, users
@@ -52,7 +52,7 @@ class Knowledge:
             else:
                 self.hear(news)
         if meaning.connection_gone:
-            self.connections_gone[meaning.connection_gone] = instant(record.date, latest)
+            self.connections_gone[meaning.connection_gone] = news_date(record.date, latest)
         if meaning.reconcile:
             self.reconcile.add(meaning.reconcile)
         if meaning.unknown:

@@ -94,7 +94,7 @@ class Turns:
 
     def _apply(self, person: Person, profile: Profile | None) -> bool:
         """Apply a strong answer (P9); return whether it stood. BadRecord for one that PostgreSQL cannot hold."""
-        claim = Claim(person.user_id, person.read, person.read.began_at, strong=True, attempts=0)
+        claim = Claim(person.user_id, person.read, attempts=0)
         try:
             applied = answers.apply(self.engine, [(claim, profile)], on_strong, settle=None)
         except (DBAPIError, UnicodeError) as error:

@@ -13,7 +13,7 @@ from worker.auth0.client import Tenant
 from worker.auth0.exports import COVERS, Exports
 from worker.auth0.pace import Budget
 from worker.domain.snapshots import differing
-from worker.domain.users import Profile, canonical, instant, on_strong
+from worker.domain.users import Profile, canonical, on_strong, profile_time
 from worker.logs import get_logger
 from worker.store import comparisons, runs, users
 from worker.store.comparisons import Kept
@@ -156,7 +156,7 @@ def _suspicion(said: Profile, held: Kept | None) -> str | None:
         return "missing"
     if held.marked or held.profile is None:
         return None
-    ours, theirs = instant(held.profile.get("updated_at")), instant(said.get("updated_at"))
+    ours, theirs = profile_time(held.profile.get("updated_at")), profile_time(said.get("updated_at"))
     if ours is not None and theirs is not None and ours != theirs:
         return "stale" if theirs > ours else None
     return "different" if differing(held.profile, said, COVERS) else None

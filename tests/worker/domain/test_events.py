@@ -9,7 +9,7 @@ import pytest
 from tests.corpus import api_write, log_record, user
 from worker.auth0.wire import decode_delivery
 from worker.domain.events import _KINDS, TABLE, Meaning, interpret
-from worker.domain.news import MAX_ID_BYTES, News, identity_id, instant, user_id
+from worker.domain.news import MAX_ID_BYTES, News, identity_id, news_date, user_id
 
 ADA = user(1)
 BOB = user(2)
@@ -389,7 +389,7 @@ def test_only_logins_are_seen_logging_in() -> None:
     ],
 )
 def test_a_date_is_read_however_it_is_written(value: object, expected: datetime | None) -> None:
-    found = instant(value)
+    found = news_date(value)
     assert found == expected
     assert found is None or found.tzinfo is UTC
 

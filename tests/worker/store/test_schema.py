@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
-from worker.errors import SchemaBehind, WrongTenant
+from worker.errors import Locked, SchemaBehind, WrongTenant
 from worker.store import schema
 from worker.store.tables import metadata
 
@@ -54,6 +54,17 @@ def test_a_schema_that_lacks_a_migration_is_named_with_what_to_do(connection: Co
 def test_the_previous_release_runs_on_a_newer_schema(connection: Connection) -> None:
     connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     schema.check(connection)
+
+
+def test_a_lock_that_an_upgrade_waits_for_in_vain_is_told(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_PATIENCE", "100ms")
+    connection.execute(text("LOCK TABLE alembic_version"))
+    with pytest.raises(Locked, match="understudy db upgrade"):
+        schema.upgrade(connection.engine)
+    connection.rollback()
+    assert schema.upgrade(connection.engine) == schema.needed()
 
 
 def test_upgrading_twice_changes_nothing(connection: Connection) -> None:

@@ -68,7 +68,7 @@ class Copy:
     def search(self, claim: Claim, hit: dict[str, Any] | None, *, settled: bool = True) -> Applied:
         """Answer a search whose read began when the news was settled, or just now."""
         if settled:
-            claim = replace(claim, read=replace(claim.read, began_at=claim.last_at + SETTLE))
+            claim = replace(claim, read=replace(claim.read, began_at=claim.read.began_at + SETTLE))
         return apply(self.engine, [(claim, hit)], partial(on_search, tolerances=TOLERANCES), settle=SETTLE)
 
     def knows(self, said: dict[str, Any]) -> None:
@@ -178,8 +178,8 @@ def test_news_settles_from_its_last_arrival(copy: Copy, later: UserNews) -> None
     first = copy.mark().last_at
     copy.hears(later)
     claim = copy.begins_read()
-    claim = replace(claim, last_at=first)
-    copy.search(claim, profile(updated=1))
+    claim = replace(claim, read=replace(claim.read, began_at=first + SETTLE))
+    copy.search(claim, profile(updated=1), settled=False)
     assert copy.mark() is not None
 
 
@@ -228,7 +228,8 @@ def test_news_of_a_tombstone_asks_for_a_strong_read(copy: Copy) -> None:  # P7
     copy.hears(UserNews("auth0|ada", strong=True))
     copy.strong(copy.begins_read(), MISSING)
     copy.hears(UserNews("auth0|ada", newest=at(1)))
-    assert copy.begins_read().strong
+    copy.search(copy.begins_read(), profile(updated=2), settled=False)
+    assert copy.mark().strong
 
 
 def test_someone_a_settled_search_does_not_find_is_read_strongly(copy: Copy) -> None:  # P7, P10

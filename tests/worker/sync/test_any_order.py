@@ -66,11 +66,7 @@ class World:
                 {"d": passed},
             )
         for one in self.reading:
-            one.claim = replace(
-                one.claim,
-                last_at=one.claim.last_at - passed,
-                read=replace(one.claim.read, began_at=one.claim.read.began_at - passed),
-            )
+            one.claim = replace(one.claim, read=replace(one.claim.read, began_at=one.claim.read.began_at - passed))
 
     def deliver(self, records: list[dict[str, Any]]) -> None:
         """Put log records into the inbox, in one delivery."""
@@ -98,7 +94,12 @@ class World:
     def begin_read(self, *, strong: bool, lease: float = LEASE) -> None:
         with self.engine.begin() as connection:
             claims = users.claim(connection, "any", rows=2, lease=timedelta(seconds=lease))
-        self.reading += [Reading(claim, strong or claim.strong, self.tenant.now) for claim in claims]
+            never_searched = set(
+                connection.scalars(
+                    text("SELECT user_id FROM news JOIN users USING (user_id) WHERE strong OR deleted_at IS NOT NULL")
+                )
+            )
+        self.reading += [Reading(claim, strong or claim.user_id in never_searched, self.tenant.now) for claim in claims]
 
     def end_read(self, place: int, back: float) -> None:
         """Answer a read: a strong one from a moment since it began, a search from one up to a minute before it ends."""
