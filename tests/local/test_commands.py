@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -71,6 +74,22 @@ def test_services_print_urls_that_work_until_they_are_stopped(children_folder: P
         assert services.stdout.readline().startswith("REDIS_URL=redis://")
         assert stop(services, signal.SIGINT) == []
         assert services.returncode == 0
+
+
+@pytest.mark.journey
+def test_dev_prints_where_the_page_is_and_who_can_log_in(children_folder: Path) -> None:
+    with start("local.dev", cwd=children_folder) as dev:
+        assert dev.stdout is not None
+        said = itertools.takewhile(lambda line: "Redis │" not in line, dev.stdout)
+        printed = dict(re.findall(r"^ *([\w ]+) │ (\S+)", "\n".join(said), re.MULTILINE))
+        with httpx.Client(follow_redirects=True, timeout=30, trust_env=False) as browser:
+            login = browser.get(f"{printed['the page']}login")
+            hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', login.text))
+            who = printed["log in as"].rstrip(",")
+            page = browser.post(login.url.join("/u/login"), data={**hidden, "who": who})
+        assert (str(page.url), page.status_code) == (printed["the page"], 200)
+        assert "Welcome, " in page.text
+        assert stop(dev, signal.SIGINT) == []
 
 
 def test_the_environment_of_a_real_tenant_is_not_inherited() -> None:
