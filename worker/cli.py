@@ -3,8 +3,6 @@
 import json
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
 from typing import Annotated
@@ -14,7 +12,8 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from worker import views
-from worker.bootstrap import Parts
+from worker.commands import parked
+from worker.commands.process import lent_parts
 from worker.errors import Error
 from worker.logs import configure, fingerprint
 from worker.progress import watching
@@ -41,20 +40,13 @@ token = typer.Typer(no_args_is_help=True, help="The tokens that Auth0's streams 
 cli.add_typer(db, name="db")
 cli.add_typer(plan, name="plan")
 cli.add_typer(token, name="token")
-
-
-@contextmanager
-def _parts() -> Iterator[Parts]:
-    """Lend this process's parts, with logs going to standard error only when something is wrong."""
-    parts = Parts(settings())
-    with reaching_postgresql():
-        yield parts
+cli.add_typer(parked.commands, name="parked")
 
 
 @cli.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="The same, for programs.")] = False) -> None:
     """Say in one screen how the copy is; exit 1 when something needs a human."""
-    with _parts() as parts:
+    with lent_parts() as parts:
         report = views.status(parts.settings, budget=parts.budget)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
@@ -66,7 +58,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The same, for p
 @cli.command()
 def drain() -> None:
     """Drain the inbox now, in this process."""
-    with _parts() as parts:
+    with lent_parts() as parts:
         configure(parts.settings)
         drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in parts.sources)
     print(f"drained {drained} {'delivery' if drained == 1 else 'deliveries'}")
@@ -75,7 +67,7 @@ def drain() -> None:
 @cli.command()
 def backfill() -> None:
     """Load the whole tenant by an export job, or go on where an earlier run was stopped."""
-    with _parts() as parts, watching("loading the tenant") as watch:
+    with lent_parts() as parts, watching("loading the tenant") as watch:
         configure(parts.settings)
         done = parts.backfill(watch).run()
     print(f"{done.users} users read, {done.written} rows written" + (f", {done.bad} parked" if done.bad else ""))
@@ -87,7 +79,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The same, for programs.")] = False,
 ) -> None:
     """Compare the whole tenant with the copy, field by field; exit 1 on drift. Users are shown as in log lines."""
-    with _parts() as parts, watching("comparing") as watch:
+    with lent_parts() as parts, watching("comparing") as watch:
         configure(parts.settings)
         drift = parts.verify(watch, repair=repair).run()
     if as_json:
@@ -121,7 +113,7 @@ def brake(
     ] = False,
 ) -> None:
     """Look at deletions that nothing announced, and at roles to be taken away, that were stopped for being too many; and answer."""
-    with _parts() as parts, parts.engine.begin() as connection:
+    with lent_parts() as parts, parts.engine.begin() as connection:
         if recheck:
             print(f"{users.recheck_deletions(connection)} users will be asked for again")
             print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
@@ -143,7 +135,7 @@ def brake(
 @plan.command("set")
 def set_plan(user_id: str, name: Annotated[str, typer.Argument(metavar="PLAN")]) -> None:
     """Give USER_ID the plan PLAN: shown at once, in Auth0's app_metadata within seconds."""
-    with _parts() as parts:
+    with lent_parts() as parts:
         with parts.engine.begin() as connection:
             choose_plan(connection, user_id, name)
         parts.doorbell.ring("push")

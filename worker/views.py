@@ -180,7 +180,7 @@ def _problems(report: Status) -> list[str]:
         )
     found += _push_problems(report)
     if report.inbox["parked_deliveries"] or report.inbox["parked_records"]:
-        found.append("something was parked because it could not be understood: look into the tables parked and inbox")
+        found.append("something was parked because it could not be understood: look with `understudy parked list`")
     if report.inbox["oversize"]:
         found.append(
             f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said is missing "

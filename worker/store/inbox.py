@@ -69,12 +69,17 @@ class Claimed:
 
     def content(self) -> bytes:
         """Return the body as it was sent; raises BadRecord where it cannot be unpacked."""
-        if self.encoding != "zstd":
-            return self.body
-        try:
-            return zstandard.ZstdDecompressor().decompress(self.body, max_output_size=self.size + 1)
-        except zstandard.ZstdError:
-            raise BadRecord("the stored body cannot be decompressed") from None
+        return unpacked(self.encoding, self.size, self.body)
+
+
+def unpacked(encoding: str, size: int, body: bytes) -> bytes:
+    """Return a stored body as it was sent; raises BadRecord where it cannot be unpacked."""
+    if encoding != "zstd":
+        return body
+    try:
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=size + 1)
+    except zstandard.ZstdError:
+        raise BadRecord("the stored body cannot be decompressed") from None
 
 
 def claim(connection: Connection, source: str, *, rows: int, size: int, lease: timedelta) -> list[Claimed]:
