@@ -28,6 +28,7 @@ from worker.sync.drain import Source
 from worker.sync.learn import LogRecords
 from worker.sync.plans import Planner
 from worker.sync.push import Push
+from worker.sync.reconcile import Reconcile
 from worker.sync.refresh import Refresh
 from worker.sync.snapshots import EventStream
 from worker.sync.turn import Turns
@@ -136,6 +137,11 @@ class Parts:
         exports = Exports(self.tenant, self.settings)
         return Backfill(self.engine, exports, self.budget, self.tolerances, watch)
 
+    def reconcile(self) -> Reconcile:
+        """Return the loop that compares the whole tenant with the copy once a day."""
+        exports = Exports(self.tenant, self.settings)
+        return Reconcile(self.engine, exports, self.budget, self.tolerances, self.settings.reconcile_every)
+
     def verify(self, watch: Callable[[Progress], None], *, repair: bool) -> Verify:
         """Return the comparison with the whole tenant."""
         exports = Exports(self.tenant, self.settings)
@@ -162,3 +168,5 @@ def parts() -> Parts:
 SLICE = timedelta(seconds=5)
 # The sweep finds what nobody told of, which is little: it gets this much of each minute, whatever the table's size.
 SWEEP_SLICE = timedelta(seconds=1)
+# A reconcile reads over what it has read before, so its slices are longer; it runs once a day.
+RECONCILE_SLICE = timedelta(seconds=20)

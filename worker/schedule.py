@@ -19,6 +19,7 @@ SCHEDULE = {
     "refresh": _every(5, "refresh"),
     "push": _every(5, "push"),
     "sweep": _every(60, "sweep"),
+    "reconcile": _every(60, "reconcile"),
     "heartbeat": _every(15, "heartbeat"),
     "clean": _every(600, "clean"),
 }

@@ -166,6 +166,8 @@ class Settings(BaseSettings):
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     inbox_retention: Duration = timedelta(days=7)
 
+    reconcile_every: Duration = timedelta(days=1)
+
     log_date_skew: Duration = timedelta(seconds=5)
     search_settle: Duration = timedelta(seconds=60)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 from celery import Celery
@@ -9,7 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from worker.bootstrap import BEAT, SLICE, parts, this_worker
+from worker.bootstrap import BEAT, RECONCILE_SLICE, SLICE, SWEEP_SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
 from worker.store import inbox, notes, page_sessions, plays, pushed
@@ -22,7 +23,7 @@ log = get_logger(__name__)
 
 def register(app: Celery) -> None:
     """Register every task with the app."""
-    for task in (drain, refresh, push, sweep, clean, heartbeat):
+    for task in (drain, refresh, push, sweep, reconcile, clean, heartbeat):
         app.task(name=f"worker.tasks.{task.__name__}")(_guarded(task))
 
 
@@ -56,8 +57,17 @@ def push() -> None:
 
 def sweep() -> None:
     """Look for what must be pushed though nobody asked for it; ring for push where there is some."""
-    if sweep_users(parts().engine, parts().planner, go_on=_slice()):
+    if sweep_users(parts().engine, parts().planner, go_on=_slice(SWEEP_SLICE)):
         parts().doorbell.ring("push")
+
+
+def reconcile() -> None:
+    """Do a slice of a reconcile, if one is due; ring again where it goes on."""
+    parts().doorbell.answered("reconcile")
+    again = parts().reconcile().run(go_on=_slice(RECONCILE_SLICE))
+    if again is not None:
+        parts().doorbell.ring("reconcile", countdown=again or None)
+    parts().doorbell.ring("refresh")
 
 
 def clean() -> None:
@@ -87,9 +97,9 @@ def _repeat(clean_some: Callable[[Connection], int]) -> None:
             deleted = clean_some(connection)
 
 
-def _slice() -> Callable[[], bool]:
+def _slice(length: timedelta = SLICE) -> Callable[[], bool]:
     """Return a function that says whether a slice of time, from now, is still running."""
-    end = time.monotonic() + SLICE.total_seconds()
+    end = time.monotonic() + length.total_seconds()
     return lambda: time.monotonic() < end
 
 

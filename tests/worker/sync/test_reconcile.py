@@ -1,0 +1,184 @@
+"""The whole tenant compared once a day, in slices, against a simulated tenant: complete or not called so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, create_engine, text
+
+from tests.simulator.running import Simulator
+from worker.auth0.client import Tenant
+from worker.auth0.exports import Exports, JobFailed
+from worker.auth0.pace import Budget
+from worker.domain.users import Tolerances
+from worker.settings import Settings
+from worker.store import notes, runs
+from worker.sync.reconcile import WANTED, Reconcile
+
+TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def auth0() -> Iterator[Simulator]:
+    simulator = Simulator("--plan", "none", "--index-lag", "0", "--log-skew", "0")
+    simulator.sign_up(2_500)
+    simulator.control("PUT", "jobs", {"export_seconds": 0})
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE runs, exported"))
+        connection.execute(text("INSERT INTO tenant (domain, copied_since) VALUES ('t', now() - interval '1 hour')"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def reconcile(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Callable[..., float | None]]:
+    """Run one slice; `batches` of a thousand lines at most."""
+    settings = Settings.model_validate(
+        {
+            "database_url": "postgresql://nobody@127.0.0.1/none",
+            "redis_url": redis_url,
+            "auth0_domain": auth0.ready["domain"],
+            "auth0_ca_file": auth0.ready["ca_file"],
+            "auth0_m2m_client_id": auth0.ready["client_id"],
+            "auth0_m2m_client_secret": auth0.ready["client_secret"],
+            "auth0_limits": {"global": (1000.0, 1000.0)},
+            "auth0_budget_share": 1,
+        }
+    )
+    with ExitStack() as opened:
+        redis = opened.enter_context(Redis.from_url(redis_url))
+        budget = Budget(redis, settings)
+        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
+
+        def run(batches: int = 100, every: timedelta = DAY) -> float | None:
+            left = iter(range(batches - 1))
+            loop = Reconcile(engine, Exports(tenant, settings), budget, TOLERANCES, every)
+            return loop.run(go_on=lambda: next(left, None) is not None)
+
+        yield run
+
+
+def run_dry(reconcile: Callable[..., float | None], batches: int = 100) -> int:
+    """Ring until nothing is left to do; return how many slices it took."""
+    for number in range(1, 200):
+        if reconcile(batches) is None:
+            return number
+    raise AssertionError("it never ends")
+
+
+def ask(engine: Engine, sql: str, **values: Any) -> Any:
+    with engine.begin() as connection:
+        return connection.execute(text(sql), values).scalar()
+
+
+def want(engine: Engine) -> None:
+    with engine.begin() as connection:
+        notes.raise_condition(connection, WANTED, "because")
+
+
+def report(engine: Engine) -> tuple[str, dict[str, Any]]:
+    with engine.connect() as connection:
+        found = runs.last(connection, "reconcile")
+    assert found is not None
+    return found[0], found[3]
+
+
+def test_one_that_is_wanted_comes_at_once_and_ends_the_wish(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    assert reconcile() is None
+    assert ask(engine, "SELECT count(*) FROM runs") == 0  # the copy is an hour old, and nobody asked
+    want(engine)
+    run_dry(reconcile)
+    assert report(engine)[0] == "complete"
+    assert ask(engine, "SELECT count(*) FROM live_users") == 2_500
+    assert ask(engine, "SELECT count(*) FROM conditions") == 0
+
+
+def test_it_comes_once_a_day_by_itself(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    ask(engine, "UPDATE tenant SET copied_since = now() - interval '25 hours' RETURNING 1")
+    run_dry(reconcile)
+    assert reconcile() is None
+    assert ask(engine, "SELECT count(*) FROM runs") == 1
+    ask(engine, "UPDATE runs SET started_at = now() - interval '25 hours' RETURNING 1")
+    run_dry(reconcile)
+    assert ask(engine, "SELECT count(*) FROM runs") == 2
+    assert reconcile(every=timedelta(0)) is None
+
+
+def test_slices_add_up_to_the_whole(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    want(engine)
+    assert run_dry(reconcile, batches=1) >= 3
+    state, told = report(engine)
+    assert (state, told["users"], told["written"], told["extra"]) == ("complete", 2_500, 2_500, 0)
+    assert ask(engine, "SELECT count(*) FROM exported") == 0
+
+
+def test_one_that_finds_nothing_writes_no_row_of_a_user(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    want(engine)
+    run_dry(reconcile)
+    tables = "users", "news", "wishes", "pushes", "songs", "playlists", "plays"
+    before = {table: ask(engine, f"SELECT coalesce(max(xmin::text::bigint), 0) FROM {table}") for table in tables}  # noqa: S608 the words above
+    want(engine)
+    run_dry(reconcile)
+    assert report(engine)[1]["written"] == 0
+    after = {table: ask(engine, f"SELECT coalesce(max(xmin::text::bigint), 0) FROM {table}") for table in tables}  # noqa: S608 the words above
+    assert after == before
+
+
+def test_who_is_absent_is_asked_for_and_not_deleted(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
+    want(engine)
+    run_dry(reconcile)
+    assert ask(engine, "SELECT deleted_at FROM users WHERE user_id = 'auth0|absent'") is None
+    assert ask(engine, "SELECT strong FROM news WHERE user_id = 'auth0|absent'")
+    assert report(engine)[1]["extra"] == 1
+
+
+def test_who_was_confirmed_since_the_export_began_is_no_absentee(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    want(engine)
+    while reconcile(1) != 0:  # the budget's bucket begins empty
+        pass
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|fresh', now()) RETURNING 1")
+    run_dry(reconcile)
+    assert ask(engine, "SELECT count(*) FROM news") == 0
+
+
+def test_a_failed_export_is_a_failed_run_and_tried_again_after_an_hour(
+    auth0: Simulator, engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    auth0.control("PUT", "faults", [{"where": "export", "kind": "fail"}])
+    want(engine)
+    try:
+        with pytest.raises(JobFailed):
+            run_dry(reconcile)
+    finally:
+        auth0.control("PUT", "faults", [])
+    assert report(engine)[0] == "failed"
+    assert reconcile() is None
+    ask(engine, "UPDATE runs SET started_at = now() - interval '2 hours' RETURNING 1")
+    run_dry(reconcile)
+    assert report(engine)[0] == "complete"
+
+
+def test_two_at_once_are_one(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    want(engine)
+    with engine.begin() as connection:
+        assert runs.begin(connection, "reconcile") is not None
+    assert reconcile() is None
+    assert ask(engine, "SELECT count(*) FROM users") == 0
