@@ -109,20 +109,23 @@ class Stretch:
 # (parked, braked) is looked at again, in case nobody told of the change.
 _SUSPECTS = text("""
 SELECT max(u.user_id), count(*), array_agg(u.user_id ORDER BY u.user_id) FILTER (WHERE
-  u.deleted_at IS NULL AND u.profile IS NOT NULL AND (p.user_id IS NULL OR (p.due_at = 'infinity' AND p.leased_until IS NULL)) AND (
-    cardinality(u.roles) > 0
-    OR EXISTS (SELECT FROM playlists WHERE playlists.user_id = ANY(ARRAY[u.user_id] || coalesce(u.linked_ids, '{}')))
-    OR EXISTS (SELECT FROM wishes WHERE wishes.user_id = u.user_id)
-    OR (CAST(:names AS boolean) AND u.display_name IS NULL AND u.login_seen_at IS NOT NULL)))
+  u.deleted_at IS NULL AND u.profile IS NOT NULL AND CASE
+    WHEN p.user_id IS NOT NULL THEN p.due_at = 'infinity' AND p.leased_until IS NULL
+    ELSE u.roles && CAST(:roles AS text[])
+      OR (CAST(:names AS boolean) AND u.display_name IS NULL AND u.login_seen_at IS NOT NULL)
+      OR EXISTS (SELECT FROM wishes WHERE wishes.user_id = u.user_id)
+      OR EXISTS (SELECT FROM playlists WHERE playlists.user_id = ANY(ARRAY[u.user_id] || coalesce(u.linked_ids, '{}')))
+    END)
 FROM (SELECT user_id, deleted_at, profile, roles, linked_ids, display_name, login_seen_at
       FROM users WHERE user_id > :after ORDER BY user_id LIMIT :rows) AS u
 LEFT JOIN pushes p USING (user_id)
 """)
 
 
-def stretch(connection: Connection, after: str, *, rows: int, names: bool) -> Stretch:
-    """Look at the `rows` users after an id; `names`: who has none might need one."""
-    end, seen, suspects = connection.execute(_SUSPECTS, {"after": after, "rows": rows, "names": names}).one()
+def stretch(connection: Connection, after: str, *, rows: int, roles: Sequence[str], names: bool) -> Stretch:
+    """Look at the `rows` users after an id. `roles` are ours to take away; `names`: who has none might need one."""
+    asked = {"after": after, "rows": rows, "roles": list(roles), "names": names}
+    end, seen, suspects = connection.execute(_SUSPECTS, asked).one()
     return Stretch(end if seen == rows else None, suspects or [])
 
 

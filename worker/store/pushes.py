@@ -20,10 +20,11 @@ MARK = """
 INSERT INTO pushes AS held (user_id, due_at, last)
 SELECT coalesce(whose.user_id, batch.user_id) COLLATE "C", now() + %(after)s::interval, bool_and(%(last)s::boolean)
 FROM unnest(%(ids)s::text[]) AS batch (user_id)
+LEFT JOIN users own ON own.user_id = batch.user_id
 LEFT JOIN LATERAL (
   SELECT u.user_id FROM users u
-  WHERE u.linked_ids @> ARRAY[batch.user_id] AND u.deleted_at IS NULL AND NOT EXISTS (
-    SELECT FROM users live WHERE live.user_id = batch.user_id AND live.deleted_at IS NULL AND live.synced_at IS NOT NULL)
+  WHERE u.linked_ids @> ARRAY[batch.user_id] AND u.deleted_at IS NULL
+    AND (own.user_id IS NULL OR own.deleted_at IS NOT NULL OR own.synced_at IS NULL)
   ORDER BY u.user_id LIMIT 1
 ) AS whose ON true
 GROUP BY 1 ORDER BY 1

@@ -16,10 +16,11 @@ ROWS = 2000
 def sweep(engine: Engine, planner: Planner, *, go_on: Callable[[], bool]) -> int:
     """Go on through the users, from where the last sweep stopped, until their end or until `go_on` says stop; return how many were marked."""
     marked, ended = 0, False
+    roles, names = sorted({rule.role for rule in planner.rules}), bool(planner.default_name)
     while not ended and go_on():
         with engine.begin() as connection:
             begin = people.position(connection)
-            found = people.stretch(connection, begin, rows=ROWS, names=bool(planner.default_name))
+            found = people.stretch(connection, begin, rows=ROWS, roles=roles, names=names)
             marked += _mark(connection, planner, found.suspects)
             people.move(connection, found.end)
             ended = found.end is None

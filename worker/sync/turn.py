@@ -161,7 +161,8 @@ class Turns:
             wishes.fulfil(connection, mark.user_id, fulfilled)
             pushed.answered(connection, sending.correlation_id, applied=stood)
             notes.count(connection, {"pushes": 1})
-            notes.end_condition(connection, "writing_refused")
+            for condition in ("writing_refused", "auth0_refused"):
+                notes.end_condition(connection, condition)
             mark.removal_allowed = mark.removal_allowed and not sending.plan.loses
             if sending.more or not stood:
                 mark.parked = dict(plan.waiting)
