@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from datetime import timedelta
 from functools import partial
 
 from celery import Celery
