@@ -58,6 +58,11 @@ def test_every_missing_variable_is_named_in_one_line(environment: Any, monkeypat
         ("CORS_ALLOWED_ORIGINS", "null"),
         ("CORS_ALLOWED_ORIGINS", "https://app.acme.com/"),
         ("CORS_ALLOWED_ORIGINS", "https://*.acme.com"),
+        ("PUBLIC_URL", "http://music.acme.com"),
+        ("PUBLIC_URL", "music.acme.com"),
+        ("PUBLIC_URL", "https://music.acme.com/app"),
+        ("PUBLIC_URL", "https://u:sekret@music.acme.com"),
+        ("SESSION_LIFETIME", "0"),
     ],
 )
 def test_a_wrong_variable_is_named_without_a_secret_value(environment: Any, name: str, value: str) -> None:
@@ -102,9 +107,30 @@ def test_origins_are_read_as_browsers_spell_them(environment: Any) -> None:
     assert origins == ["https://app.acme.com", "http://localhost:3000"]
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://Music.acme.com/", "https://music.acme.com"),
+        ("https://music.acme.com:443", "https://music.acme.com"),
+        ("https://music.acme.com:8443", "https://music.acme.com:8443"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("http://localhost:80", "http://localhost"),
+        ("", ""),
+    ],
+)
+def test_the_public_url_is_read_as_browsers_spell_it(environment: Any, given: str, read: str) -> None:
+    assert environment(PUBLIC_URL=given).public_url == read
+
+
 def test_two_tokens_are_good_while_one_is_rotated_out(environment: Any) -> None:
     tokens = environment(LOG_STREAM_TOKENS="old-token,new-token").log_stream_tokens
     assert [token.get_secret_value() for token in tokens] == ["old-token", "new-token"]
+
+
+def test_what_is_empty_is_lacking(environment: Any) -> None:
+    settings = environment(PUBLIC_URL="https://music.acme.com", AUTH0_WEB_CLIENT_SECRET="")
+    lacking = settings.lacking("public_url", "auth0_audience", "auth0_web_client_secret")
+    assert lacking == ["AUTH0_AUDIENCE", "AUTH0_WEB_CLIENT_SECRET"]
 
 
 def test_no_secret_shows_in_the_settings_repr(environment: Any) -> None:
@@ -113,6 +139,7 @@ def test_no_secret_shows_in_the_settings_repr(environment: Any) -> None:
         LOG_STREAM_TOKENS="sekret",
         REDIS_URL="redis://:sekret@r",
         USER_HASH_KEY="sekret",
+        AUTH0_WEB_CLIENT_SECRET="sekret",
         TOKEN_ALGORITHM="HS256",
         AUTH0_HS256_SECRET="sekret" * 8,
     )
