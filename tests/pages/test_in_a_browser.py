@@ -117,6 +117,19 @@ def test_what_changes_elsewhere_shows_and_what_is_being_typed_stays(member: Make
     expect(page.get_by_role("heading", name=f"From elsewhere #{made}")).to_be_visible()
 
 
+def test_each_press_of_a_play_button_is_one_play(stage: Stage, member: Make, open_page: Open) -> None:
+    ada, ben, page = member("Ada"), member("Ben"), open_page()
+    playlist = ada.api("POST", "/playlists", {"name": "Pressed"})["playlist_id"]
+    stage.execute(f"UPDATE playlists SET featured = true WHERE playlist_id = {playlist}")  # noqa: S608
+    log_in(page, ben)
+    place = page.locator(f"#featured-{playlist}")
+    for plays in (1, 2):
+        place.get_by_role("button", name="Play Pressed").click()
+        counted = f"{plays} play" if plays == 1 else f"{plays} plays"
+        expect(place.get_by_text(f"by user · {counted}")).to_be_visible(timeout=SOON)
+    stage.execute(f"UPDATE playlists SET featured = false WHERE playlist_id = {playlist}")  # noqa: S608
+
+
 def test_what_is_refused_says_why_and_keeps_what_was_typed(member: Make, open_page: Open) -> None:
     ada, page = member("Ada"), open_page()
     log_in(page, ada)

@@ -6,6 +6,7 @@
 {
   const OFTEN = 1000, SELDOM = 15000, PATIENCE = 30000; // milliseconds
   const UNREACHABLE = "The service could not be reached. Maybe nothing was saved; please try again.";
+  const LIVE = "[data-live]", ALL = "[data-live], [data-swap], [data-said]";
   let eager = 0; // look often until then: a play is counted within a second or so
   let timer, sending = 0;
 
@@ -16,6 +17,10 @@
     const active = document.activeElement;
     return element.contains(active) && active.matches("input, select");
   };
+
+  // Each page has new ids for the plays to come. Nothing that may be under a finger is replaced for that alone.
+  const withoutPlays = (element) => element.outerHTML.replace(/name="play_id" value="[^"]*"/g, "");
+  const isSame = (one, other) => withoutPlays(one) === withoutPlays(other);
 
   const parse = (text) => new DOMParser().parseFromString(text, "text/html");
 
@@ -29,7 +34,7 @@
     }
     for (const old of document.querySelectorAll(selector)) {
       const made = fresh.getElementById(old.id);
-      if (!made || made.outerHTML === old.outerHTML || (selector === "[data-live]" && isBusy(old))) continue;
+      if (!made || (selector === LIVE ? isBusy(old) || isSame(old, made) : old.outerHTML === made.outerHTML)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
       const open = [...old.querySelectorAll("details[open]")].map((details) => details.id);
       // A region that says something must stay the same element, or nobody hears it.
@@ -52,7 +57,7 @@
       try {
         const answer = await fetch(location.pathname + location.search, { headers: { "X-Watching": "1" }, signal: AbortSignal.timeout(10000) });
         const text = await answer.text();
-        if (!sending && isPage(answer)) adopt(text, "[data-live]");
+        if (!sending && isPage(answer)) adopt(text, LIVE);
       } catch { /* the next look may find it */ }
     }
     later();
@@ -77,7 +82,7 @@
       const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(PATIENCE) });
       const text = await answer.text();
       if (!isPage(answer)) throw new Error(parse(text).querySelector("[role=alert]")?.textContent ?? UNREACHABLE);
-      adopt(text, "[data-live], [data-swap], [data-said]");
+      adopt(text, ALL);
       if (location.search) history.replaceState(null, "", "/"); // it shows the first of each list again
       eager = Date.now() + 5000;
       const wrong = document.querySelector("[aria-invalid=true]");
