@@ -25,6 +25,7 @@ from worker.store.session import make_engine
 from worker.sync.backfill import Backfill, Progress
 from worker.sync.count import Plays
 from worker.sync.drain import Source
+from worker.sync.durations import Durations
 from worker.sync.learn import LogRecords
 from worker.sync.plans import Planner
 from worker.sync.push import Push
@@ -117,6 +118,11 @@ class Parts:
     def doorbell(self) -> Doorbell:
         """What wakes the loops."""
         return Doorbell(self.settings, self.celery)
+
+    @cached_property
+    def durations(self) -> Durations:
+        """How long this process's loops take."""
+        return Durations()
 
     @property
     def sources(self) -> tuple[Source[Any], ...]:

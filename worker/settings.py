@@ -164,6 +164,7 @@ class Settings(BaseSettings):
     event_stream_tokens: Annotated[list[SecretStr], NoDecode, BeforeValidator(_secrets)] = Field(default_factory=list)
     event_stream_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]*$")] = ""
     max_delivery_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    metrics_token: SecretStr = SecretStr("")
     inbox_retention: Duration = timedelta(days=7)
 
     reconcile_every: Duration = timedelta(days=1)

@@ -107,8 +107,10 @@ def _guarded(task: Callable[[], None]) -> Callable[[], None]:
     """Turn what a loop raises into one log line: nothing is retried here, beat rings again anyway."""
 
     def run() -> None:
+        began = time.monotonic()
         try:
             task()
+            parts().durations.took(parts().engine, task.__name__, time.monotonic() - began)
         except Transient as error:
             log.warning("waits", task=task.__name__, reason=str(error))
         except Permanent as error:

@@ -202,6 +202,7 @@ inbox = Table(
     Column("body", LargeBinary, comment="null: too large to keep (P24)"),
     Column("error", Text),
     Index("inbox_source_id_idx", "source", "id", postgresql_where=text("state = 'pending'")),
+    Index("inbox_parked_idx", "id", postgresql_where=text("state = 'parked'")),
     Index("inbox_received_at_idx", "received_at", postgresql_where=text("state = 'done'")),
     # A queue: every row is updated twice and deleted once. Clean up by count, not by a share of a week's rows.
     postgresql_with={

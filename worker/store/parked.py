@@ -42,13 +42,14 @@ _ONE = text(
     + ") AS waiting WHERE kind = :kind AND id = :id"
 )
 
-# In one statement, so that no record is lost or doubled. It keeps the time it arrived: a play counts for that day.
+# In one statement, so that no record is lost or doubled. It keeps the time it arrived: a play counts for that day. What was
+# pulled of the log goes where the stream's records go: as "pulled" it would be known already, and passed over.
 _GIVE_RECORDS_BACK = text("""
 WITH taken AS (
   DELETE FROM parked WHERE id = ANY (CAST(:ids AS bigint[])) AND source <> 'export'
   RETURNING id, source, inbox_id, parked_at, record)
 INSERT INTO inbox (source, received_at, encoding, size, body)
-SELECT source, least((SELECT received_at FROM inbox WHERE inbox.id = taken.inbox_id), parked_at), 'identity', length(record), record
+SELECT CASE source WHEN 'pulled' THEN 'logs' ELSE source END, least((SELECT received_at FROM inbox WHERE inbox.id = taken.inbox_id), parked_at), 'identity', length(record), record
 FROM taken ORDER BY id
 """)
 

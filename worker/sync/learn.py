@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from worker.auth0 import wire
 from worker.domain.events import NOTHING, Meaning, News, interpret, news_date
+from worker.domain.histograms import FRESHNESS, observed
 from worker.domain.news import Unreadable, as_key, is_plain_change
 from worker.domain.pushes import echo_of
 from worker.store import connections, notes, pushed, users
@@ -36,6 +37,7 @@ class Knowledge:
     connections_gone: dict[str, datetime | None] = field(default_factory=dict)
     reconcile: set[str] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
+    dates: list[datetime] = field(default_factory=list)  # of the records that are news, by Auth0's clock
     bad: list[tuple[int, Bad]] = field(default_factory=list)
 
     def learn(self, inbox_id: int, record: wire.LogRecord, meaning: Meaning, latest: datetime) -> None:
@@ -45,6 +47,8 @@ class Knowledge:
             self.connections[record.connection_id] = record.connection
         if meaning is NOTHING:
             return
+        if meaning.news and (date := meaning.news[0].date) is not None:
+            self.dates.append(date)
         push = echo_of(record.correlation_id) if record.type == "sapi" else None
         for news in meaning.news:
             if push is not None and is_plain_change(news):
@@ -71,9 +75,10 @@ class Knowledge:
 class LogRecords:
     """The source "logs": what Auth0's log stream delivered, and what was pulled of the same records."""
 
-    name = "logs"
-    rings = "refresh"
-    hurried = True
+    noting: bool = False
+    name: str = "logs"
+    rings: str = "refresh"
+    hurried: bool = True
 
     def decode(self, content: bytes) -> tuple[list[Understood], Sequence[Bad]]:
         """Return the records of a delivery, each with what it means, and the bad ones."""
@@ -99,11 +104,44 @@ class LogRecords:
         with engine.begin() as connection:
             without_waiting(connection)
             _mark(connection, known)
-            finish(connection, known.counted, known.bad)
+            if self.noting:
+                heard.note(connection, _digests(deliveries))
+            finish(connection, {**known.counted, **fresh(self.name, known.dates)}, known.bad)
         return {"records": known.counted["log_records"], "users": len(known.news), "bad": len(known.bad)}
 
 
 def _mark_connections(engine: Engine, known: Knowledge) -> None:
+_LOG_ID = re.compile(rb'"log_id"\s*:\s*"([^"\\]{1,200})"')
+
+
+def log_id_in(raw: bytes) -> str | None:
+    """Find the log_id of a record that cannot be decoded."""
+    found = _LOG_ID.search(raw)
+    return None if found is None else found[1].decode("utf-8", "replace")
+
+
+def digest(record: wire.LogRecord) -> int | None:
+    """Return what a record is known by, None where it has no id."""
+    return heard.digest(record.log_id) if isinstance(record.log_id, str) and record.log_id else None
+
+
+def _digests(deliveries: Sequence[Delivery[Understood]]) -> Iterator[int]:
+    """What the records of a batch that mean anything are known by, the bad ones too."""
+    for delivery in deliveries:
+        for record, meaning in delivery.records:
+            if meaning is not NOTHING and (known_by := digest(record)) is not None:
+                yield known_by
+        for _, _, raw in delivery.bad:
+            if log_id := log_id_in(raw):
+                yield heard.digest(log_id)
+
+
+def fresh(source: str, dates: Iterable[datetime]) -> Mapping[str, int]:
+    """Return what to count of how old news is as it is committed, now."""
+    now = datetime.now(UTC)
+    return observed(f"freshness:{source}", ((now - date).total_seconds() for date in dates), FRESHNESS)
+
+
     """Mark the users of connections that are gone, each in a transaction of its own: it locks in one order, and `_mark` begins anew."""
     for connection_id, date in known.connections_gone.items():
         with engine.begin() as connection:

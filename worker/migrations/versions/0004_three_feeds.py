@@ -52,6 +52,8 @@ CREATE UNLOGGED TABLE exported (
 
 CREATE TABLE forgotten (
   user_hash bytea NOT NULL,
+CREATE INDEX inbox_parked_idx ON inbox (id) WHERE state = 'parked';
+
   forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   keep_out boolean NOT NULL,
   CONSTRAINT forgotten_pkey PRIMARY KEY (user_hash)
