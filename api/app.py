@@ -13,16 +13,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from api.health import healthz, readyz
-from api.music import make_music, opened, routes as music_routes
 from api.metrics import metrics
+from api.music import make_music, opened, routes as music_routes
 from api.pages import page_routes
 from api.problems import Problem, on_error, on_http_exception, on_problem
 from api.tokens import Verifier
 from api.webhooks import event_stream, log_stream
 from worker import views
 from worker.errors import DatabaseDown
-from worker.queue import Doorbell, Inbox, make_celery
 from worker.metrics import exposition
+from worker.queue import Doorbell, Inbox, make_celery
 from worker.settings import Settings
 
 
@@ -56,9 +56,9 @@ def make_app(settings: Settings) -> Starlette:
             *(music_routes(music) if music is not None else ()),
             *pages,
             Route("/healthz", healthz),
+            *_scraped(settings),
             Route("/readyz", readyz(partial(views.ready, settings))),
         ],
-            *_scraped(settings),
         middleware=_cross_origin(settings.cors_allowed_origins),
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_error},
         lifespan=lifespan,
@@ -67,24 +67,14 @@ def make_app(settings: Settings) -> Starlette:
     return app
 
 
-def _webhooks(settings: Settings, inbox: Inbox, doorbell: Doorbell) -> Iterator[Route]:
-    """Yield a route for each feed that has tokens: without one nobody could be let in."""
-def _spare_the_collector() -> None:
-    """Have what is loaded by now never walked again in search of cycles, and look for them less often.
-
-    A quarter of a busy process's time went there: each request makes some objects, and none of its cycles are large.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 def _scraped(settings: Settings) -> Iterator[Route]:
     """Yield the route that Prometheus scrapes, where it has a token."""
     if token := settings.metrics_token.get_secret_value():
         yield Route("/metrics", metrics(token, partial(exposition, settings)))
 
 
+def _webhooks(settings: Settings, inbox: Inbox, doorbell: Doorbell) -> Iterator[Route]:
+    """Yield a route for each feed that has tokens: without one nobody could be let in."""
     limit = settings.max_delivery_bytes
     if settings.log_stream_tokens:
         logs = log_stream(_secrets(settings.log_stream_tokens), inbox, doorbell, limit)

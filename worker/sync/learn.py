@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -75,10 +75,9 @@ class Knowledge:
 class LogRecords:
     """The source "logs": what Auth0's log stream delivered, and what was pulled of the same records."""
 
-    noting: bool = False
-    name: str = "logs"
-    rings: str = "refresh"
-    hurried: bool = True
+    name = "logs"
+    rings = "refresh"
+    hurried = True
 
     def decode(self, content: bytes) -> tuple[list[Understood], Sequence[Bad]]:
         """Return the records of a delivery, each with what it means, and the bad ones."""
@@ -104,36 +103,8 @@ class LogRecords:
         with engine.begin() as connection:
             without_waiting(connection)
             _mark(connection, known)
-            if self.noting:
-                heard.note(connection, _digests(deliveries))
             finish(connection, {**known.counted, **fresh(self.name, known.dates)}, known.bad)
         return {"records": known.counted["log_records"], "users": len(known.news), "bad": len(known.bad)}
-
-
-def _mark_connections(engine: Engine, known: Knowledge) -> None:
-_LOG_ID = re.compile(rb'"log_id"\s*:\s*"([^"\\]{1,200})"')
-
-
-def log_id_in(raw: bytes) -> str | None:
-    """Find the log_id of a record that cannot be decoded."""
-    found = _LOG_ID.search(raw)
-    return None if found is None else found[1].decode("utf-8", "replace")
-
-
-def digest(record: wire.LogRecord) -> int | None:
-    """Return what a record is known by, None where it has no id."""
-    return heard.digest(record.log_id) if isinstance(record.log_id, str) and record.log_id else None
-
-
-def _digests(deliveries: Sequence[Delivery[Understood]]) -> Iterator[int]:
-    """What the records of a batch that mean anything are known by, the bad ones too."""
-    for delivery in deliveries:
-        for record, meaning in delivery.records:
-            if meaning is not NOTHING and (known_by := digest(record)) is not None:
-                yield known_by
-        for _, _, raw in delivery.bad:
-            if log_id := log_id_in(raw):
-                yield heard.digest(log_id)
 
 
 def fresh(source: str, dates: Iterable[datetime]) -> Mapping[str, int]:
@@ -142,6 +113,7 @@ def fresh(source: str, dates: Iterable[datetime]) -> Mapping[str, int]:
     return observed(f"freshness:{source}", ((now - date).total_seconds() for date in dates), FRESHNESS)
 
 
+def _mark_connections(engine: Engine, known: Knowledge) -> None:
     """Mark the users of connections that are gone, each in a transaction of its own: it locks in one order, and `_mark` begins anew."""
     for connection_id, date in known.connections_gone.items():
         with engine.begin() as connection:

@@ -50,10 +50,10 @@ CREATE UNLOGGED TABLE exported (
   CONSTRAINT exported_pkey PRIMARY KEY (run_id, user_id)
 );
 
-CREATE TABLE forgotten (
-  user_hash bytea NOT NULL,
 CREATE INDEX inbox_parked_idx ON inbox (id) WHERE state = 'parked';
 
+CREATE TABLE forgotten (
+  user_hash bytea NOT NULL,
   forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   keep_out boolean NOT NULL,
   CONSTRAINT forgotten_pkey PRIMARY KEY (user_hash)
