@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,9 +17,11 @@ from local.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.api.conftest import StartWeb
 from tests.api.web import SECRET_MARKER, Web, eventually
 from tests.docs.pages import CHECKOUT, OPERATING
-from worker.sync.drain import drain
+from worker.domain.users import Tolerances
+from worker.sync.drain import Source, drain
 from worker.sync.durations import Durations
 from worker.sync.learn import LogRecords
+from worker.sync.snapshots import EventStream
 
 METRICS_TOKEN = f"{SECRET_MARKER}-metrics"
 DEPLOY = CHECKOUT / "deploy"
@@ -57,9 +60,9 @@ def value(metrics: dict[str, Metric], sample: str, **labels: str) -> float | Non
     return found[0] if found else None
 
 
-def drained(database_url: str) -> None:
+def drained(database_url: str, source: Source[Any] | None = None) -> None:
     engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    drain(engine, LogRecords(), go_on=lambda: True)
+    drain(engine, source or LogRecords(), go_on=lambda: True)
     Durations().took(engine, "drain", 0.02)
     engine.dispose()
 
@@ -81,6 +84,18 @@ def test_how_late_each_event_was_is_counted_with_what_it_says(scraped: Web) -> N
     assert value(metrics, "understudy_deliveries_total", result="drained") == 2
     assert value(metrics, "understudy_log_records_total") == 3
     assert value(metrics, "understudy_loop_seconds_count", loop="drain") == 1
+
+
+def test_an_event_of_an_event_stream_is_counted_by_itself(scraped: Web) -> None:
+    at = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
+    event = {"type": "user.created", "time": at, "data": {"object": {"user_id": "auth0|a", "updated_at": at}}}
+    with psycopg.connect(scraped.database_url) as connection:
+        body = json.dumps(event).encode()
+        connection.execute(
+            "INSERT INTO inbox (source, size, encoding, body) VALUES ('events', %s, 'identity', %s)", (len(body), body)
+        )
+    drained(scraped.database_url, EventStream(Tolerances(timedelta(seconds=5), timedelta(seconds=60))))
+    assert value(scrape(scraped), "understudy_freshness_seconds_count", source="events") == 1
 
 
 def test_what_waits_and_since_when_is_shown(scraped: Web) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from worker.auth0.cloud_events import CloudEvent, Decoded, decode_events
 from worker.domain.cloud_events import hear
+from worker.domain.events import news_date
 from worker.domain.snapshots import on_event
 from worker.domain.users import Profile, Tolerances, Verdict, Write
 from worker.store import users
@@ -17,6 +18,7 @@ from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
 from worker.sync.answers import suspect
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
+from worker.sync.learn import fresh
 
 
 @dataclass(slots=True)
@@ -27,11 +29,14 @@ class Told:
     news: dict[str, UserNews] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
     bad: list[tuple[int, Bad]] = field(default_factory=list)
+    dates: list[datetime] = field(default_factory=list)  # of users' events, by Auth0's clock
 
     def learn(self, inbox_id: int, event: CloudEvent, latest: datetime) -> None:
         """Merge what one event says; nothing depends on the order. No date after `latest` is believed."""
         heard = hear(event.type, event.time, event.a0purpose, event.data, latest)
         self.counted[heard.counted] += 1
+        if heard.counted == "events_user" and (date := news_date(event.time, latest)) is not None:
+            self.dates.append(date)
         if heard.snapshot is not None:
             self.snapshots.setdefault(heard.snapshot["user_id"], []).append(heard.snapshot)
         elif heard.news is not None:
@@ -77,7 +82,10 @@ class EventStream:
         def rule(held: Held, snapshots: Sequence[Profile]) -> tuple[Verdict, Profile]:
             return on_event(held.row, held.mark, snapshots, self.tolerances)
 
-        written = improve(engine, told.snapshots, rule, lambda connection: finish(connection, told.counted, told.bad))
+        def end(connection: Connection) -> None:
+            finish(connection, {**told.counted, **fresh(self.name, told.dates)}, told.bad)
+
+        written = improve(engine, told.snapshots, rule, end)
         return {"events": told.counted.total(), "users": len(told.snapshots), "written": written, "bad": len(told.bad)}
 
 
