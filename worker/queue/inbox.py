@@ -137,10 +137,17 @@ class Inbox:
         self._held_bytes += held
         if not self._under_way or self._waiting_bytes >= LARGE:
             self._work.set()
+        trouble: tuple[type[Error], tuple[object, ...]] | None = None
         try:
             await delivery.stored
+        except Error as error:
+            # The future holds the error, whose frames hold the body: a circle that would stay until the collector comes by.
+            error.__traceback__ = None
+            trouble = type(error), error.args
         finally:
             self._held_bytes -= held
+        if trouble is not None:
+            raise trouble[0](*trouble[1])
 
     async def _write(self) -> None:
         connection: Connection | None = None
