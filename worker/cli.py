@@ -13,6 +13,7 @@ from rich.console import Console
 
 from worker import views
 from worker.commands import parked
+from worker.commands.doctor import doctor
 from worker.commands.process import lent_parts
 from worker.errors import Error
 from worker.logs import configure, fingerprint
@@ -41,6 +42,7 @@ cli.add_typer(db, name="db")
 cli.add_typer(plan, name="plan")
 cli.add_typer(token, name="token")
 cli.add_typer(parked.commands, name="parked")
+cli.command()(doctor)
 
 
 @cli.command()

@@ -102,7 +102,7 @@ class Budget:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._redis = redis
-        self._limits = _limits(settings)
+        self._limits = limits_of(settings)
         self._share = settings.auth0_budget_share
         self._prefix = f"understudy:{settings.auth0_domain}:budget"
         self._terms = {bucket: _terms(limit, self._share) for bucket, limit in self._limits.items()}
@@ -234,7 +234,8 @@ def pause_from(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 1.0), LONGEST_PAUSE)
 
 
-def _limits(settings: Settings) -> dict[str, tuple[float, float]]:
+def limits_of(settings: Settings) -> dict[str, tuple[float, float]]:
+    """Return {group: (burst, requests per second)}: AUTH0_LIMITS over the plan's; raise WrongSetting where they make no sense."""
     explicit = settings.auth0_limits
     unknown = set(explicit) - {*get_args(Group), GLOBAL}
     if unknown:
