@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
@@ -55,7 +56,7 @@ class Call(Generic[Given]):
         return admitted(await self.music.callers.find(self.subject))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Operation(Generic[Given]):
     """What a method does at a path.
 
@@ -75,12 +76,12 @@ class Operation(Generic[Given]):
     refuses: tuple[int, ...] = ()
     empty: bool = False  # may also answer 204
 
-    @property
+    @cached_property
     def has_body(self) -> bool:
         """Whether it takes a body, rather than a query."""
         return issubclass(self.takes, Body)
 
-    @property
+    @cached_property
     def parameter(self) -> str:
         """The name of the id in its path, "" where it has none."""
         found = re.search(r"\{(\w+)\}", self.path)
