@@ -22,7 +22,7 @@ from local.simulated_tenant import SimulatedTenant
 _AUDIENCE = "https://api.music.example/"
 _LISTENERS, _OWNERS, _PLAYLISTS = 1_000, 100, 1_000
 _PLAYS = {"ours": 24_000, "row_update": 8_000}  # some three seconds of each
-_CONNECTIONS = 128
+_CONNECTIONS = 256  # of a thousand listeners, at any moment
 _ROUNDS = 3
 _PATIENCE = 60.0  # seconds
 
