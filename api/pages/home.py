@@ -20,7 +20,7 @@ from worker.library.playlists import Playlist
 _PER_PAGE: Final = 50
 # Which list is shown from where on, by the name of its parameter.
 # Where the page has a place for a note, beside the playlists.
-_FORMS: Final = {"name", "genre", "songs", "add-song", "playlists", "add-playlist", "featured", "feature", "play-any"}
+_FORMS: Final = {"name", "genre", "songs", "add-song", "playlists", "add-playlist", "featured", "play-any"}
 _CURSOR: Final = re.compile(r"[0-9]{1,18}")
 _CURSORS: Final = ("playlists", "featured", "songs")
 
@@ -64,7 +64,7 @@ async def home(visit: Visit) -> Response:
         other_roles=[role for role in person.roles if role != EDITOR],
         tier=visit.site.settings.role_tiers.get(EDITOR),
         is_travelling=_is_travelling(person, own.playlists, plays, visit),
-        note=_placed(note, own.playlists, featured.playlists),
+        note=_placed(note, own.playlists, featured.playlists, is_editor=EDITOR in person.roles),
         play_id=lambda: str(uuid.uuid4()),
         now=datetime.now(UTC),
         paged={name: page[name].after > 0 for name in _CURSORS},
@@ -80,9 +80,13 @@ async def _take_note(visit: Visit) -> Note | None:
     return msgspec.convert(session.data["note"], Note)
 
 
-def _placed(note: Note | None, own: Sequence[Playlist], featured: Sequence[Playlist]) -> Note | None:
+def _placed(
+    note: Note | None, own: Sequence[Playlist], featured: Sequence[Playlist], *, is_editor: bool
+) -> Note | None:
     """Have a note said at the top of the page where the form that it is about is not shown (any more)."""
     shown = {f"playlist-{one.playlist_id}" for one in own} | {f"featured-{one.playlist_id}" for one in featured}
+    if is_editor:
+        shown.add("feature")
     return note if note is None or note.form in _FORMS | shown else msgspec.structs.replace(note, form="")
 
 
