@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import psycopg
+
 _WORKER = """
 from celery import Celery
 from celery.app.trace import build_tracer
@@ -25,6 +27,31 @@ tasks.register(app)
 app.finalize()
 build_tracer("worker.tasks.drain", app.tasks["worker.tasks.drain"], app=app)("id", (), {}, {})
 """
+
+
+_HEALTHY = """
+from celery import Celery
+from celery.app.trace import build_tracer
+
+from worker import tasks
+
+app = Celery("worker", set_as_current=False)
+tasks.register(app)
+app.finalize()
+for name in ("clean", "clean", "heartbeat"):
+    build_tracer("worker.tasks." + name, app.tasks["worker.tasks." + name], app=app)("id", (), {}, {})
+"""
+
+
+def test_how_long_a_loop_took_is_written_down_now_and_then(database_url: str, redis_url: str) -> None:
+    names = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH0_DOMAIN": "acme.eu.auth0.com"}
+    subprocess.run([sys.executable, "-c", _HEALTHY], env=os.environ | names, check=True, timeout=60)
+    with psycopg.connect(database_url) as connection:
+        counted = {
+            name.split(":")[1]
+            for (name,) in connection.execute("SELECT name FROM counters WHERE name LIKE 'loop:%' AND value > 0")
+        }
+    assert counted == {"clean"}, "the first run is written at once, what follows within seconds waits"
 
 
 def test_what_nobody_foresaw_is_logged_without_its_text() -> None:
