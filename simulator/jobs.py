@@ -111,9 +111,9 @@ class Jobs:
     def file_behind(self, key: str) -> Path | None:
         """Answer the file a key opens; None when it never did, or does no more."""
         self._let_go()
-        job_id, until = self._links.get(key, ("", 0.0))
+        job_id, _ = self._links.get(key, ("", 0.0))
         job = self._jobs.get(job_id)
-        return job.file if job is not None and until >= self._clock() else None
+        return job.file if job is not None else None
 
     async def close(self) -> None:
         for task in list(self._tasks):
