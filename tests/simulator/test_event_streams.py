@@ -151,6 +151,16 @@ def test_a_deleted_connection_tells_of_everyone(start: Callable[..., Simulator],
     assert sorted(told(receiver)) == sorted(("user.deleted", user_id) for user_id in user_ids)
 
 
+def test_nobody_is_told_of_users_who_were_always_there(tenant: Simulator, receiver: Receiver) -> None:
+    push_to(tenant, receiver)
+    happened = tenant.control("GET", "events")["happened"]
+    tenant.control("POST", "users/load", {"count": 5})
+    assert tenant.control("GET", "events")["happened"] == happened
+    user_id = newcomer(tenant)
+    drained(tenant)
+    assert told(receiver) == [("user.created", user_id)]
+
+
 def test_only_what_was_subscribed_to_is_pushed(tenant: Simulator, receiver: Receiver) -> None:
     push_to(tenant, receiver, "user.deleted", "organization.created")
     tenant.act(newcomer(tenant), "delete")
