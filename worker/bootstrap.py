@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from celery import Celery
@@ -13,21 +13,29 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from worker.auth0.client import Tenant
+from worker.auth0.event_feed import EventFeed
 from worker.auth0.exports import Exports
+from worker.auth0.log_pages import LogPages
 from worker.auth0.pace import Budget
+from worker.auth0.streams import Kind, Streams
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
 from worker.errors import BrokerDown, DatabaseDown, Error
 from worker.queue import Doorbell, Witness, connect_redis, make_celery
 from worker.settings import Settings, settings
+from worker.setup.run import EVENTS, LOGS, probe
 from worker.store import notes, schema
 from worker.store.session import make_engine
 from worker.sync.backfill import Backfill, Progress
+from worker.sync.catch_up import CatchUp
 from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.durations import Durations
+from worker.sync.heal import Heal
 from worker.sync.learn import LogRecords
+from worker.sync.listen import Listen
 from worker.sync.plans import Planner
+from worker.sync.pulled import PulledRecords
 from worker.sync.push import Push
 from worker.sync.reconcile import Reconcile
 from worker.sync.refresh import Refresh
@@ -127,7 +135,8 @@ class Parts:
     @property
     def sources(self) -> tuple[Source[Any], ...]:
         """What drain finds in the inbox; what somebody waits for comes first."""
-        return (Plays(self.settings.plays_per_listener_per_day), EventStream(self.tolerances), LogRecords())
+        plays = Plays(self.settings.plays_per_listener_per_day)
+        return (plays, EventStream(self.tolerances), LogRecords(self.settings.pull_logs), PulledRecords())
 
     @property
     def tolerances(self) -> Tolerances:
@@ -142,6 +151,32 @@ class Parts:
         """Return the loop that loads the whole tenant."""
         exports = Exports(self.tenant, self.settings)
         return Backfill(self.engine, exports, self.budget, self.tolerances, watch)
+
+    def catch_up(self) -> CatchUp | None:
+        """Return the loop that pulls the tenant's log, None where it is off."""
+        if not self.settings.pull_logs:
+            return None
+        return CatchUp(self.engine, LogPages(self.tenant), self.budget, self.settings.pull_overlap)
+
+    def listen(self) -> Listen | None:
+        """Return the loop that pulls the tenant's events, None where it is off."""
+        if not self.settings.pull_events:
+            return None
+        return Listen(self.engine, EventFeed(self.tenant, self.settings), self.budget)
+
+    def heal(self) -> Heal | None:
+        """Return the loop that looks after the streams that lead to PUBLIC_URL, None where it is off."""
+        chosen = self.settings
+        if not chosen.watch_streams:
+            return None
+        chosen.require("public_url")
+        endpoints: dict[Kind, str] = {}
+        if chosen.log_stream_tokens:
+            endpoints["log"] = chosen.public_url + LOGS
+        if chosen.event_stream_tokens:
+            endpoints["event"] = chosen.public_url + EVENTS
+        streams = Streams(self.tenant)
+        return Heal(self.engine, streams, self.budget, endpoints, partial(probe, chosen), chosen.heal_streams)
 
     def reconcile(self) -> Reconcile:
         """Return the loop that compares the whole tenant with the copy once a day."""

@@ -20,6 +20,9 @@ SCHEDULE = {
     "push": _every(5, "push"),
     "sweep": _every(60, "sweep"),
     "reconcile": _every(60, "reconcile"),
+    "catch_up": _every(300, "catch_up"),
+    "listen": _every(60, "listen"),
+    "heal": _every(300, "heal"),
     "heartbeat": _every(15, "heartbeat"),
     "clean": _every(600, "clean"),
 }

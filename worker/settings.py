@@ -169,6 +169,12 @@ class Settings(BaseSettings):
 
     reconcile_every: Duration = timedelta(days=1)
 
+    pull_logs: bool = False
+    pull_overlap: Duration = timedelta(minutes=10)
+    pull_events: bool = False
+    watch_streams: bool = False
+    heal_streams: bool = False
+
     log_date_skew: Duration = timedelta(seconds=5)
     search_settle: Duration = timedelta(seconds=60)
 

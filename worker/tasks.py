@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from worker.bootstrap import BEAT, RECONCILE_SLICE, SLICE, SWEEP_SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
-from worker.store import inbox, notes, page_sessions, plays, pushed
+from worker.store import heard, inbox, notes, page_sessions, plays, pushed
 from worker.sync.count import clean_plays
 from worker.sync.drain import take_turns
 from worker.sync.sweep import sweep as sweep_users
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 def register(app: Celery) -> None:
     """Register every task with the app."""
-    for task in (drain, refresh, push, sweep, reconcile, clean, heartbeat):
+    for task in (drain, refresh, push, sweep, reconcile, catch_up, listen, heal, clean, heartbeat):
         app.task(name=f"worker.tasks.{task.__name__}")(_guarded(task))
 
 
@@ -70,6 +70,39 @@ def reconcile() -> None:
     parts().doorbell.ring("refresh")
 
 
+def catch_up() -> None:
+    """Pull a slice of the tenant's log, where that is on; ring for drain, and again for itself where there is more."""
+    parts().doorbell.answered("catch_up")
+    loop = parts().catch_up()
+    if loop is None:
+        return
+    again = loop.run(go_on=_slice())
+    if loop.pages_read:
+        parts().doorbell.ring("drain")
+    if again is not None:
+        parts().doorbell.ring("catch_up", countdown=again or None)
+
+
+def listen() -> None:
+    """Pull the tenant's events for a slice, where that is on; ring for drain, and again for itself where there is more."""
+    parts().doorbell.answered("listen")
+    loop = parts().listen()
+    if loop is None:
+        return
+    again = loop.run(go_on=_slice())
+    if loop.events_read:
+        parts().doorbell.ring("drain")
+    if again is not None:
+        parts().doorbell.ring("listen", countdown=again or None)
+
+
+def heal() -> None:
+    """Look after the tenant's streams to us, where that is on."""
+    loop = parts().heal()
+    if loop is not None:
+        loop.run(go_on=_slice())
+
+
 def clean() -> None:
     """Delete what has outlived its use, each kind for a slice at most."""
     with parts().engine.begin() as connection:
@@ -78,6 +111,8 @@ def clean() -> None:
     _repeat(plays.clean_days)
     _repeat(partial(pushed.clean, retention=parts().settings.inbox_retention))
     _repeat(page_sessions.clean)
+    chosen = parts().settings
+    _repeat(partial(heard.clean, pulling=chosen.pull_logs, overlap=chosen.pull_overlap))
     clean_plays(parts().engine, go_on=_slice())
 
 

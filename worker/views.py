@@ -1,7 +1,7 @@
 """What others may look at: whether the copy is ready, and how it is."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
@@ -13,9 +13,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from worker.auth0.pace import GLOBAL, Budget, Group
+from worker.domain.feeds import falls_behind, log_retention
 from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
-from worker.store import schema
+from worker.store import feeds, schema
+from worker.store.feeds import Standing
 from worker.store.session import make_engine, reaching_postgresql
 
 # In seconds. Beyond these something does not run: drain takes well under a second, beat rings every 5 and 15 seconds.
@@ -86,6 +88,7 @@ def status(settings: Settings, *, budget: Budget) -> Status:
             schema.check(connection)
             schema.claim_tenant(connection, settings.auth0_domain)
             report = _read(connection, settings)
+            report.problems += _feed_problems(feeds.standings(connection), settings)
     finally:
         engine.dispose()
     try:
@@ -197,6 +200,24 @@ def _problems(report: Status) -> list[str]:
         found.append("no worker has been seen for a minute: start one (`worker` in the Procfile)")
     if report.processes.get("beat", PROCESS_TOO_QUIET + 1) > PROCESS_TOO_QUIET:
         found.append("beat has not been seen for a minute: start it (`beat` in the Procfile)")
+    return found
+
+
+def _feed_problems(standings: Sequence[Standing], settings: Settings) -> list[str]:
+    found = []
+    for one in standings:
+        if one.name == "events" and settings.pull_events and one.trouble:
+            found.append(f"the tenant's events cannot be pulled: {one.trouble}")
+        if one.name != "logs" or not settings.pull_logs:
+            continue
+        kept = log_retention(settings.auth0_plan)
+        if falls_behind(one.age, kept):
+            found.append(
+                f"the tenant's log was last read to its end {one.age / 3600:.0f} h ago, and Auth0 keeps it for {kept.days} d: "
+                "see why the pull is slow, or look at the worker's log"
+            )
+        if one.trouble:
+            found.append(f"the tenant's log cannot be pulled: {one.trouble}")
     return found
 
 

@@ -289,6 +289,12 @@ class Tenant:
                 self._sdk = ManagementClient(domain=self.domain, token=self._token.current, httpx_client=client)
             return self._sdk
 
+    def bearer(self, *, refused: str = "") -> str:
+        """Return the API token, for a request that does not go through `ask`; `refused`: one that Auth0 did not take."""
+        if refused:
+            self._token.drop(refused)
+        return self._token.current()
+
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         with self._opening:

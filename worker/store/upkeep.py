@@ -25,10 +25,18 @@ feeds = Table(
     Column(
         "stands_for", Instant, nullable=False, comment="all that happened before this (Auth0's clock) has been read"
     ),
+    Column(
+        "history",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="checkpoints of the log: [log_id, newest date up to it], the newest last (P23)",
+    ),
     Column("moved_at", Instant, nullable=False, server_default=func.now()),
     Column(
         "tried_at", Instant, nullable=False, server_default=func.now(), comment="when a pull last began (our clock)"
     ),
+    Column("leased_until", Instant, comment="a process is pulling until then"),
     Column("trouble", Text, comment="why the last pull failed; null: it did not"),
 )
 

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,7 +15,7 @@ from worker.domain.events import NOTHING, Meaning, News, interpret, news_date
 from worker.domain.histograms import FRESHNESS, observed
 from worker.domain.news import Unreadable, as_key, is_plain_change
 from worker.domain.pushes import echo_of
-from worker.store import connections, notes, pushed, users
+from worker.store import connections, heard, notes, pushed, users
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish
@@ -72,12 +72,14 @@ class Knowledge:
         held.hear(news)
 
 
+@dataclass(frozen=True, slots=True)
 class LogRecords:
-    """The source "logs": what Auth0's log stream delivered, and what was pulled of the same records."""
+    """The source "logs": what Auth0's log stream delivered. `noting`: somebody pulls the same records too (P23)."""
 
-    name = "logs"
-    rings = "refresh"
-    hurried = True
+    noting: bool = False
+    name: str = "logs"
+    rings: str = "refresh"
+    hurried: bool = True
 
     def decode(self, content: bytes) -> tuple[list[Understood], Sequence[Bad]]:
         """Return the records of a delivery, each with what it means, and the bad ones."""
@@ -103,8 +105,35 @@ class LogRecords:
         with engine.begin() as connection:
             without_waiting(connection)
             _mark(connection, known)
+            if self.noting:
+                heard.note(connection, _digests(deliveries))
             finish(connection, {**known.counted, **fresh(self.name, known.dates)}, known.bad)
         return {"records": known.counted["log_records"], "users": len(known.news), "bad": len(known.bad)}
+
+
+_LOG_ID = re.compile(rb'"log_id"\s*:\s*"([^"\\]{1,200})"')
+
+
+def log_id_in(raw: bytes) -> str | None:
+    """Find the log_id of a record that cannot be decoded."""
+    found = _LOG_ID.search(raw)
+    return None if found is None else found[1].decode("utf-8", "replace")
+
+
+def digest(record: wire.LogRecord) -> int | None:
+    """Return what a record is known by, None where it has no id."""
+    return heard.digest(record.log_id) if isinstance(record.log_id, str) and record.log_id else None
+
+
+def _digests(deliveries: Sequence[Delivery[Understood]]) -> Iterator[int]:
+    """What the records of a batch that mean anything are known by, the bad ones too."""
+    for delivery in deliveries:
+        for record, meaning in delivery.records:
+            if meaning is not NOTHING and (known_by := digest(record)) is not None:
+                yield known_by
+        for _, _, raw in delivery.bad:
+            if log_id := log_id_in(raw):
+                yield heard.digest(log_id)
 
 
 def fresh(source: str, dates: Iterable[datetime]) -> Mapping[str, int]:

@@ -12,10 +12,12 @@ CREATE TABLE feeds (
   name text NOT NULL,
   position text,
   stands_for timestamptz NOT NULL,
+  history jsonb NOT NULL DEFAULT '[]',
   moved_at timestamptz NOT NULL DEFAULT now(),
   tried_at timestamptz NOT NULL DEFAULT now(),
+  leased_until timestamptz,
   trouble text,
-  CONSTRAINT cursors_pkey PRIMARY KEY (name)
+  CONSTRAINT feeds_pkey PRIMARY KEY (name)
 );
 
 CREATE TABLE heard (
@@ -64,6 +66,8 @@ COMMENTS = """
 COMMENT ON COLUMN exported.suspect IS 'what a comparison found: "missing", "stale", "different" or "extra"; null: nothing';
 COMMENT ON COLUMN feeds.name IS '"logs" or "events"';
 COMMENT ON COLUMN feeds.position IS 'a log_id or an offset, as Auth0 gave it; null: start from stands_for';
+COMMENT ON COLUMN feeds.history IS 'checkpoints of the log: [log_id, newest date up to it], the newest last (P23)';
+COMMENT ON COLUMN feeds.leased_until IS 'a process is pulling until then';
 COMMENT ON COLUMN feeds.stands_for IS 'all that happened before this (Auth0''s clock) has been read';
 COMMENT ON COLUMN feeds.tried_at IS 'when a pull last began (our clock)';
 COMMENT ON COLUMN feeds.trouble IS 'why the last pull failed; null: it did not';
