@@ -179,11 +179,22 @@ def scopes_needed(settings: Settings) -> dict[str, str]:
         needed["update:users_app_metadata"] = "to write roles and plans"
     if settings.default_display_name or settings.auth0_audience:
         needed["update:users"] = "to write display names"
-    return needed
+    if settings.pull_logs:
+        needed["read:logs"] = "for PULL_LOGS"
+    if settings.pull_events:
+        needed["read:events"] = "for PULL_EVENTS"
+    return needed | _scopes_of_streams(settings)
 
 
-# Granted, they are no surplus: a plan may be set by hand, and a log be pulled.
-_MAY_BE_GRANTED = frozenset({"read:logs", "update:users_app_metadata", "update:users"})
+def _scopes_of_streams(settings: Settings) -> dict[str, str]:
+    what = ["log_streams"] if settings.log_stream_tokens else []
+    what += ["event_streams", "event_deliveries"] if settings.event_stream_tokens else []
+    watching = {f"read:{one}": "for WATCH_STREAMS" for one in what if settings.watch_streams}
+    return watching | {f"update:{one}": "for HEAL_STREAMS" for one in what if settings.heal_streams}
+
+
+# Granted, they are no surplus: a plan or a name may be set by hand.
+_MAY_BE_GRANTED = frozenset({"update:users_app_metadata", "update:users"})
 
 
 def _tenant(settings: Settings) -> Iterator[Finding]:

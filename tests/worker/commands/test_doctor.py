@@ -165,10 +165,16 @@ def test_clocks_that_differ_are_noticed(ahead: float) -> None:
     assert checks._clocks(ahead / 60).verdict == "fine"
 
 
+def configured(**changes: object) -> Settings:
+    required = {"database_url": "postgresql://x/y", "redis_url": "redis://x", "auth0_domain": "a.auth0.com"}
+    return Settings.model_validate({**required, **changes})
+
+
 def test_the_scopes_it_asks_for_are_those_that_are_documented() -> None:
-    text = OPERATING.read_text()
-    needed = scopes_needed(
-        Settings(database_url="postgresql://x/y", redis_url="redis://x", auth0_domain="a.auth0.com")  # type: ignore[arg-type]
-    )
-    assert set(needed) == set(NEEDED)
-    assert all(f"`{scope}`" in text for scope in needed)
+    section = OPERATING.read_text().partition("\n## Scopes\n")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`((?:read|update):\w+)`", section))
+    everything = dict.fromkeys(("pull_logs", "pull_events", "watch_streams", "heal_streams"), True)
+    tokens = {"log_stream_tokens": ["x"], "event_stream_tokens": ["y"]}
+    assert set(scopes_needed(configured(**everything, **tokens))) == documented
+    assert set(scopes_needed(configured(**tokens))) == set(NEEDED)
+    assert set(scopes_needed(configured(role_tiers="", default_display_name=""))) == {"read:users"}
