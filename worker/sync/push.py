@@ -107,9 +107,8 @@ class Push:
 
     def _needs_a_turn(self, connection: Connection, mark: Mark, person: Person | None) -> bool:
         """Tell whether a locked mark needs a turn now; if not, write back what it needs instead."""
-        if (
-            person is None or not person.alive
-        ):  # only a row that holds a snapshot is pushed; its first one marks it again
+        if person is None or not person.alive:
+            # Only a row that holds a snapshot is pushed; its first one marks it again.
             pushes.done(connection, mark)
             return False
         if person.braked:  # nobody knows whether there is such a user

@@ -557,6 +557,8 @@ def test_who_logs_in_without_a_name_gets_the_default_one_last(pusher: Any) -> No
     push.sql("DELETE FROM pushes")
     assert push.sweep() == 1
     push.push(rounds=0)
+    with push.engine.begin() as connection:
+        pushes.mark(connection, [stranger])
     push.plays(editor, 100)
     push.push()
     assert push.held(nameless)["displayName"] == "user"
@@ -574,6 +576,19 @@ def test_the_default_name_is_never_written_over_a_name_chosen_meanwhile(pusher: 
     push.patch(user_id, user_metadata={"displayName": "Ada"})
     push.push()
     assert push.held(user_id)["displayName"] == "Ada"
+
+
+def test_the_default_name_is_not_written_while_a_wish_is_open(pusher: Any) -> None:  # P17
+    push = pusher(default_display_name="user")
+    [user_id] = push.auth0.sign_up(1, connection="Username-Password-Authentication")
+    push.patch(user_id, user_metadata={"displayName": None})
+    push.knows(user_id, login=True)
+    push.wishes(user_id, "displayName", "Ada")
+    names = []
+    meddled(push, before=lambda: names.extend(push.ask("SELECT count(*) FROM pushed")))
+    push.push()
+    assert push.held(user_id)["displayName"] == "Ada"
+    assert names == [(1,)], "something was pushed before the wish"
 
 
 def test_a_login_without_a_name_asks_for_the_default_one(pusher: Any) -> None:  # P15, P17
