@@ -82,6 +82,11 @@ class Operation(Generic[Given]):
         return issubclass(self.takes, Body)
 
     @cached_property
+    def nothing(self) -> Response:
+        """What it answers without a body; one for all, as nothing in it changes."""
+        return Response(status_code=self.status, headers=_PRIVATE)
+
+    @cached_property
     def parameter(self) -> str:
         """The name of the id in its path, "" where it has none."""
         found = re.search(r"\{(\w+)\}", self.path)
@@ -130,7 +135,7 @@ class Resource:
         if isinstance(answer, Response):
             return answer
         if answer is None:
-            return Response(status_code=operation.status, headers=_PRIVATE)
+            return operation.nothing
         return Response(msgspec.json.encode(answer), operation.status, _PRIVATE, "application/json")
 
     async def _body(self, receive: Receive, content_type: str, encoding: str) -> bytes:
