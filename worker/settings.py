@@ -171,6 +171,7 @@ class Settings(BaseSettings):
 
     pull_logs: bool = False
     pull_overlap: Duration = timedelta(minutes=10)
+    silence_floor: Duration = timedelta(minutes=15)
     pull_events: bool = False
     watch_streams: bool = False
     heal_streams: bool = False

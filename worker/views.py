@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
@@ -16,8 +16,9 @@ from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.domain.feeds import falls_behind, log_retention
 from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
-from worker.store import feeds, schema
+from worker.store import feeds, rhythm, schema
 from worker.store.feeds import Standing
+from worker.store.rhythm import Silence
 from worker.store.session import make_engine, reaching_postgresql
 
 # In seconds. Beyond these something does not run: drain takes well under a second, beat rings every 5 and 15 seconds.
@@ -66,6 +67,7 @@ class Status:
     processes: Mapping[str, float]
     budget: Mapping[str, Mapping[str, Any]] | None
     problems: list[str] = field(default_factory=list)
+    silence: Silence | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -75,6 +77,8 @@ class Status:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Silence):
+        return asdict(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
@@ -89,6 +93,9 @@ def status(settings: Settings, *, budget: Budget) -> Status:
             schema.claim_tenant(connection, settings.auth0_domain)
             report = _read(connection, settings)
             report.problems += _feed_problems(feeds.standings(connection), settings)
+            if settings.silence_floor:
+                report.silence = rhythm.silence(connection, settings.silence_floor)
+                report.problems += _silence_problems(report.silence)
     finally:
         engine.dispose()
     try:
@@ -221,6 +228,18 @@ def _feed_problems(standings: Sequence[Standing], settings: Settings) -> list[st
     return found
 
 
+def _silence_problems(silence: Silence | None) -> list[str]:
+    """Tell broken from quiet: only a pull that found something can know."""
+    if silence is None or not (silence.is_unusual and silence.missed_something):
+        return []
+    return [
+        (
+            f"nothing has been delivered for {silence.lasts / 60:.0f} min, though the tenant's log has news: "
+            "look at the stream's health in Auth0, at PUBLIC_URL and at the web process"
+        )
+    ]
+
+
 def _push_problems(report: Status) -> list[str]:
     found = []
     if report.pushes["oldest_wanted_s"] > STALE_TOO_OLD:
@@ -256,6 +275,9 @@ def show(report: Status, console: Console) -> None:
     table.add_row(
         "last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never"
     )
+    if report.silence is not None and report.silence.is_unusual:
+        word = "broken: the log has news" if report.silence.missed_something else "quiet, for longer than usual"
+        table.add_row("webhooks", f"{word}; nothing for {report.silence.lasts / 60:.0f} min")
     for name in ("unauthorized_logs", "unauthorized_events", "oversize"):
         counter = report.counters.get(name)
         table.add_row(
