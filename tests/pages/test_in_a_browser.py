@@ -78,8 +78,8 @@ def test_a_person_becomes_an_editor_at_the_hundredth_play_and_edits_the_featured
     featured.get_by_role("button", name="Take Mornings off the featured list").click()
     expect(featured.get_by_text("Nothing is featured at the moment.")).to_be_visible()
     theirs = listeners[0].api("POST", "/playlists", {"name": "Evenings"})["playlist_id"]
-    featured.get_by_label("Feature a playlist, by its number").fill(str(theirs))
-    featured.get_by_role("button", name="Feature", exact=True).click()
+    page.get_by_label("Feature a playlist, by its number").fill(str(theirs))
+    page.get_by_role("button", name="Feature", exact=True).click()
     expect(featured.get_by_role("heading", name="Evenings")).to_be_visible()
     page.get_by_label("Play a playlist that a friend told you of").fill(f"#{theirs}")
     page.get_by_role("button", name="Play", exact=True).click()

@@ -1,7 +1,8 @@
 // Keeps the page fresh without reloading it. Without this script all of it works the same, by forms and redirects.
 //
 // The server makes every piece of HTML. What comes back replaces what is here by id: elements marked data-live while the
-// page only looks, and those marked data-swap or data-said too after a form was sent.
+// page only looks, and those marked data-swap or data-said too after a form was sent. What was typed is no part of the
+// HTML, so a form that came back unchanged keeps it.
 "use strict";
 {
   const OFTEN = 1000, SELDOM = 15000, PATIENCE = 30000; // milliseconds
@@ -13,14 +14,11 @@
   // Anything else is a server, or something before it, that is not well.
   const isPage = (answer) => answer.status === 200 || answer.status === 403;
 
-  const isBusy = (element) => {
-    const active = document.activeElement;
-    return element.contains(active) && active.matches("input, select");
-  };
-
   // Each page has new ids for the plays to come. Nothing that may be under a finger is replaced for that alone.
   const withoutPlays = (element) => element.outerHTML.replace(/name="play_id" value="[^"]*"/g, "");
   const isSame = (one, other) => withoutPlays(one) === withoutPlays(other);
+
+  const isToMend = (element) => element.querySelector("[aria-invalid]") !== null;
 
   const parse = (text) => new DOMParser().parseFromString(text, "text/html");
 
@@ -34,7 +32,7 @@
     }
     for (const old of document.querySelectorAll(selector)) {
       const made = fresh.getElementById(old.id);
-      if (!made || (selector === LIVE ? isBusy(old) || isSame(old, made) : old.outerHTML === made.outerHTML)) continue;
+      if (!made || (selector === LIVE ? isSame(old, made) || isToMend(old) : old.outerHTML === made.outerHTML)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
       const open = [...old.querySelectorAll("details[open]")].map((details) => details.id);
       // A region that says something must stay the same element, or nobody hears it.
