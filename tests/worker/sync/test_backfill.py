@@ -7,19 +7,16 @@ import signal
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 
 from tests.simulator.running import Simulator, eventually
-from worker.auth0.client import Tenant
-from worker.auth0.exports import COVERS, Exports
-from worker.auth0.pace import Budget
+from tests.worker.sync.asking import asking, settings_for
+from worker.auth0.exports import COVERS
 from worker.domain.snapshots import differing
 from worker.domain.users import Tolerances
 from worker.errors import TenantDown
@@ -58,31 +55,16 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def settings(auth0: Simulator, redis_url: str, database_url: str) -> Settings:
-    return Settings.model_validate(
-        {
-            "database_url": database_url,
-            "redis_url": redis_url,
-            "auth0_domain": auth0.ready["domain"],
-            "auth0_ca_file": auth0.ready["ca_file"],
-            "auth0_m2m_client_id": auth0.ready["client_id"],
-            "auth0_m2m_client_secret": auth0.ready["client_secret"],
-            "auth0_limits": {"global": (1000.0, 1000.0)},
-            "auth0_budget_share": 1,
-        }
-    )
+    return settings_for(auth0, redis_url, database_url=database_url)
 
 
 @pytest.fixture
-def backfill(engine: Engine, settings: Settings) -> Iterator[Callable[..., Backfill]]:
-    opened = ExitStack()
+def backfill(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Callable[..., Backfill]]:
+    with asking(auth0, redis_url) as parts:
 
-    def make(watch: Callable[[Progress], None] = lambda _: None) -> Backfill:
-        redis = opened.enter_context(Redis.from_url(settings.redis_url.get_secret_value()))
-        budget = Budget(redis, settings)
-        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
-        return Backfill(engine, Exports(tenant, settings), budget, TOLERANCES, watch)
+        def make(watch: Callable[[Progress], None] = lambda _: None) -> Backfill:
+            return Backfill(engine, parts.exports, parts.budget, TOLERANCES, watch)
 
-    with opened:
         yield make
 
 

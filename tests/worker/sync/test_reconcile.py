@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 
 from tests.simulator.running import Simulator
-from worker.auth0.client import Tenant
-from worker.auth0.exports import Exports, JobFailed
-from worker.auth0.pace import Budget
+from tests.worker.sync.asking import asking
+from worker.auth0.exports import JobFailed
 from worker.domain.users import Tolerances
-from worker.settings import Settings
 from worker.store import notes, runs
 from worker.sync.reconcile import WANTED, Reconcile
 
@@ -46,26 +42,11 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def reconcile(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Callable[..., float | None]]:
     """Run one slice; `batches` of a thousand lines at most."""
-    settings = Settings.model_validate(
-        {
-            "database_url": "postgresql://nobody@127.0.0.1/none",
-            "redis_url": redis_url,
-            "auth0_domain": auth0.ready["domain"],
-            "auth0_ca_file": auth0.ready["ca_file"],
-            "auth0_m2m_client_id": auth0.ready["client_id"],
-            "auth0_m2m_client_secret": auth0.ready["client_secret"],
-            "auth0_limits": {"global": (1000.0, 1000.0)},
-            "auth0_budget_share": 1,
-        }
-    )
-    with ExitStack() as opened:
-        redis = opened.enter_context(Redis.from_url(redis_url))
-        budget = Budget(redis, settings)
-        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
+    with asking(auth0, redis_url) as parts:
 
         def run(batches: int = 100, every: timedelta = DAY) -> float | None:
             left = iter(range(batches - 1))
-            loop = Reconcile(engine, Exports(tenant, settings), budget, TOLERANCES, every)
+            loop = Reconcile(engine, parts.exports, parts.budget, TOLERANCES, every)
             return loop.run(go_on=lambda: next(left, None) is not None)
 
         yield run

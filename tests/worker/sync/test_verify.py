@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 
 from tests.simulator.running import Simulator
-from worker.auth0.client import Tenant
-from worker.auth0.exports import Exports
-from worker.auth0.pace import Budget
+from tests.worker.sync.asking import asking
 from worker.domain.users import Tolerances
-from worker.settings import Settings
 from worker.store import runs, users
 from worker.store.users import UserNews
 from worker.sync.backfill import Backfill
@@ -50,23 +45,8 @@ Run = Callable[..., Drift]
 @pytest.fixture
 def verify(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Run]:
     """A copy that equals the tenant, and the comparison of the two."""
-    settings = Settings.model_validate(
-        {
-            "database_url": "postgresql://nobody@127.0.0.1/none",
-            "redis_url": redis_url,
-            "auth0_domain": auth0.ready["domain"],
-            "auth0_ca_file": auth0.ready["ca_file"],
-            "auth0_m2m_client_id": auth0.ready["client_id"],
-            "auth0_m2m_client_secret": auth0.ready["client_secret"],
-            "auth0_limits": {"global": (1000.0, 1000.0)},
-            "auth0_budget_share": 1,
-        }
-    )
-    with ExitStack() as opened:
-        redis = opened.enter_context(Redis.from_url(redis_url))
-        budget = Budget(redis, settings)
-        tenant = opened.enter_context(closing(Tenant(settings, redis, budget)))
-        exports = Exports(tenant, settings)
+    with asking(auth0, redis_url) as parts:
+        exports, tenant, budget = parts.exports, parts.tenant, parts.budget
         Backfill(engine, exports, budget, TOLERANCES).run()
         assert Verify(engine, exports, tenant, budget, repair=True).run().counts["missing"] == 0
         yield lambda **how: Verify(engine, exports, tenant, budget, **how).run()

@@ -1,0 +1,53 @@
+"""The parts that ask a simulated tenant, for tests of loops that need no pressure: a budget that is never spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from tests.simulator.running import Simulator
+from worker.auth0.client import Tenant
+from worker.auth0.exports import Exports
+from worker.auth0.pace import Budget
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a loop needs in order to ask."""
+
+    settings: Settings
+    budget: Budget
+    tenant: Tenant
+
+    @property
+    def exports(self) -> Exports:
+        return Exports(self.tenant, self.settings)
+
+
+def settings_for(auth0: Simulator, redis_url: str, **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "database_url": "postgresql://nobody@127.0.0.1/none",
+        "redis_url": redis_url,
+        "auth0_domain": auth0.ready["domain"],
+        "auth0_ca_file": auth0.ready["ca_file"],
+        "auth0_m2m_client_id": auth0.ready["client_id"],
+        "auth0_m2m_client_secret": auth0.ready["client_secret"],
+        "auth0_limits": {"global": (1000.0, 1000.0)},
+        "auth0_budget_share": 1,
+    }
+    return Settings.model_validate(values | changes)
+
+
+@contextmanager
+def asking(auth0: Simulator, redis_url: str, **changes: Any) -> Iterator[Asking]:
+    """Lend the parts; their connections are closed in the end."""
+    settings = settings_for(auth0, redis_url, **changes)
+    with Redis.from_url(redis_url) as redis:
+        budget = Budget(redis, settings)
+        with closing(Tenant(settings, redis, budget)) as tenant:
+            yield Asking(settings, budget, tenant)
