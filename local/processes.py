@@ -287,12 +287,16 @@ def _say_nothing(_name: str, _line: str) -> None:
 
 @contextlib.contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that contexts are left as they are at Ctrl-C."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that contexts are left as they are at Ctrl-C.
+
+    Ctrl-C itself is made to work where a shell started us in the background, with SIGINT ignored.
+    """
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
