@@ -2,8 +2,8 @@
 
 from api.fields import Body, Name, Query
 from api.operations import Call, Operation
-from worker.library import display_names
-from worker.library.display_names import DisplayName
+from worker.music import display_names
+from worker.music.display_names import DisplayName
 
 
 class NewDisplayName(Body, rename="camel"):

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.fields import Body, Genre, Query
 from api.operations import Call, Operation
-from worker.library import genres
+from worker.music import genres
 
 
 class FavouriteGenre(Body):

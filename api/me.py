@@ -3,7 +3,7 @@
 from api.fields import Query
 from api.operations import Call, Operation, admitted
 from api.problems import Problem
-from worker.library import Me
+from worker.music import Me
 
 
 async def me(call: Call[Query]) -> Me:

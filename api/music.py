@@ -10,8 +10,8 @@ from api import display_name, genres, me, openapi, playlists, songs
 from api.operations import Music, routes as routes_of
 from api.tokens import Verifier
 from worker import views
-from worker.library import Callers, Database, Mirror
-from worker.library.plays import Plays
+from worker.music import Callers, Database, Mirror
+from worker.music.plays import Plays
 from worker.queue import Doorbell, Inbox
 from worker.settings import Settings
 

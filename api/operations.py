@@ -17,8 +17,8 @@ from api.fields import MAX_BODY_BYTES, Body, Query, read_body as decode_body, re
 from api.problems import Problem, problem
 from api.tokens import Verifier
 from worker.errors import Error, Transient
-from worker.library import Caller, Callers, Database, Mirror, Standing
-from worker.library.plays import Plays
+from worker.music import Caller, Callers, Database, Mirror, Standing
+from worker.music.plays import Plays
 from worker.queue import Doorbell
 
 Given = TypeVar("Given", bound=Body | Query)

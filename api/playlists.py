@@ -9,8 +9,8 @@ from starlette.responses import Response
 from api.fields import Body, Id, Name, Page, Query
 from api.operations import Call, Given, Operation, admitted, missing
 from api.problems import Problem
-from worker.library import Caller, playlists
-from worker.library.playlists import NotYours, Playlist, Playlists
+from worker.music import Caller, playlists
+from worker.music.playlists import NotYours, Playlist, Playlists
 
 EDITOR = "playlist_editor"
 # Of all the paths of the API.

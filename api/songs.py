@@ -2,8 +2,8 @@
 
 from api.fields import Body, Page, Query, SongName
 from api.operations import Call, Operation, missing
-from worker.library import songs
-from worker.library.songs import Song, Songs
+from worker.music import songs
+from worker.music.songs import Song, Songs
 
 
 class NewSong(Body):

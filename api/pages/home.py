@@ -14,8 +14,8 @@ from api import me, playlists, songs
 from api.fields import Page, Query
 from api.pages.site import Visit
 from api.playlists import EDITOR
-from worker.library import Me, genres, playlists as kept
-from worker.library.playlists import Playlist
+from worker.music import Me, genres, playlists as kept
+from worker.music.playlists import Playlist
 
 _PER_PAGE: Final = 50
 # Which list is shown from where on, by the name of its parameter.

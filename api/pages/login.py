@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api.pages.site import Site, Visit
 from api.signing_keys import trust
-from worker.library.sessions import Session
 from worker.logs import get_logger
+from worker.music.sessions import Session
 
 log = get_logger(__name__)
 

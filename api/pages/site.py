@@ -17,9 +17,9 @@ from api.operations import Call, Music, path_id
 from api.pages.rendering import Renderer
 from api.problems import Problem
 from worker.errors import Error, Transient
-from worker.library import Standing
-from worker.library.sessions import Session, Sessions
 from worker.logs import get_logger
+from worker.music import Standing
+from worker.music.sessions import Session, Sessions
 from worker.settings import Settings
 
 log = get_logger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from worker.errors import DatabaseDown
-from worker.library.loader import AT_ONCE, MOST_KEYS, Loader
+from worker.music.loader import AT_ONCE, MOST_KEYS, Loader
 
 
 class Source:

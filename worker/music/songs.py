@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from worker.library.callers import Caller
-from worker.library.database import Database, one
+from worker.music.callers import Caller
+from worker.music.database import Database, one
 
 
 class Song(Struct, frozen=True, gc=False):

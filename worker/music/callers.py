@@ -7,8 +7,8 @@ from enum import Enum
 
 from worker.domain import news
 from worker.errors import BadRecord
-from worker.library.database import Database
-from worker.library.loader import Loader
+from worker.music.database import Database
+from worker.music.loader import Loader
 
 
 class Standing(Enum):

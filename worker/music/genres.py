@@ -1,7 +1,7 @@
 """A person's favourite genre."""
 
-from worker.library.callers import Caller
-from worker.library.database import Database
+from worker.music.callers import Caller
+from worker.music.database import Database
 
 # The primary's own counts first; where it has none, a linked secondary's is shown (P13).
 _GET = """

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from worker.library.callers import OWN, PRIMARY, Caller, Callers, Standing
-from worker.library.database import Database, Overloaded
+from worker.music.callers import OWN, PRIMARY, Caller, Callers, Standing
+from worker.music.database import Database, Overloaded
 from worker.queue import Inbox, plays
 
 # Bodies under way: one is looked up while another is stored. What arrives meanwhile waits for the next.

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from worker.library.callers import ALIASES, OWN, PRIMARY, Caller, Standing
-from worker.library.database import Database
-from worker.library.loader import Loader
+from worker.music.callers import ALIASES, OWN, PRIMARY, Caller, Standing
+from worker.music.database import Database
+from worker.music.loader import Loader
 
 
 class Profile(Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from worker.library.database import Overloaded
+from worker.music.database import Overloaded
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.library.database import Database
+from worker.music.database import Database
 
 # From the click on "Log in" until Auth0 sends the person back.
 LOGIN: Final = timedelta(minutes=15)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from worker.library.callers import OWN, PRIMARY, Caller
-from worker.library.database import Connection, Database, Row, fetch, one
-from worker.library.songs import Song
+from worker.music.callers import OWN, PRIMARY, Caller
+from worker.music.database import Connection, Database, Row, fetch, one
+from worker.music.songs import Song
 from worker.store.pushes import MARK, SOON
 
 

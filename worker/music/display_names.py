@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from worker.library.callers import Caller
-from worker.library.database import Connection, Database, fetch, one
+from worker.music.callers import Caller
+from worker.music.database import Connection, Database, fetch, one
 from worker.store.pushes import MARK, SOON
 from worker.store.wishes import WISH
 
