@@ -53,7 +53,8 @@ class Invalid(Problem):
     """422: a field is not what it should be. `errors` names it, by a JSON pointer into the body or by its parameter."""
 
     def __init__(self, where: Mapping[str, str], detail: str) -> None:
-        name = where.get("parameter") or where["pointer"].removeprefix("#/")
+        # A parameter may have no name at all: "?=1".
+        name = where["parameter"] if "parameter" in where else where["pointer"].removeprefix("#/")
         super().__init__(422, f"{name}: {detail}" if name else detail, errors=[{"detail": detail, **where}])
 
 

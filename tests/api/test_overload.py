@@ -167,11 +167,11 @@ def test_bodies_that_are_only_announced_take_no_room(web: Web) -> None:
 
 def test_more_than_there_is_room_for_is_put_off(web: Web) -> None:
     """Bodies that are being received hold 64 MiB together; whoever comes then is told to come again."""
-    wires = [web.begin(16 * MIB) for _ in range(4)]
+    wires: list[Wire] = []
     try:
-        for wire in wires:
-            for _ in range(15):
-                wire.send(LARGE)
+        for _ in range(4):  # one after the other: who is silent for five seconds is cut off
+            wires.append(web.begin(16 * MIB))
+            wires[-1].send(LARGE * 15)
         # Once the process has read all that.
         refusal = eventually(lambda: _refusal(web, LARGE * 8), "a refusal")
         _is_put_off(refusal[0])

@@ -49,6 +49,7 @@ def test_a_full_last_page_has_no_next(music: MusicApp) -> None:
         ("limit=1&limit=2", "limit"),
         ("offset=5", "offset"),
         ("%ff=1", "\ufffd"),
+        ("=1", ""),
     ],
 )
 def test_a_query_that_is_none_is_refused_by_its_parameter(music: MusicApp, query: str, field: str) -> None:
