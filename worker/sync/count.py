@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -10,7 +11,7 @@ from worker.domain import plays as rules
 from worker.queue import plays as wire
 from worker.store import plays, pushes
 from worker.store.session import without_waiting
-from worker.sync.drain import Bad, Delivery, Finish
+from worker.sync.drain import Bad, Delivery, Finish, Writer
 
 Line = tuple[int, wire.Play]
 
@@ -33,27 +34,27 @@ class Plays:
         position, play = record
         return position, wire.encode(play)
 
-    def write(
+    def prepare(
         self,
-        engine: Engine,
         deliveries: Sequence[Delivery[Line]],
         now: datetime,  # noqa: ARG002 a play counts for the day it arrived, not for today
-        finish: Finish,
-    ) -> Mapping[str, int]:
-        """Count, in one transaction; a play whose playlist is gone is counted as dropped."""
+    ) -> Writer:
+        """Return what counts them, in one transaction; a play whose playlist is gone is counted as dropped."""
         arrived = [
             rules.Play(play.playlist_id, play.listener, play.play_id, play.owner, delivery.claimed.received_at)
             for delivery in deliveries
             for _, play in delivery.records
         ]
-        batch = rules.once(arrived)
+        return partial(self._write, len(arrived), rules.once(arrived))
+
+    def _write(self, arrived: int, batch: Sequence[rules.Play], engine: Engine, finish: Finish) -> Mapping[str, int]:
         with engine.begin() as connection:
             without_waiting(connection)
             counted = plays.count(connection, batch, self.cap)
             pushes.mark(connection, {play.owner for play in batch if play.playlist_id in counted.by_playlist})
             total = sum(counted.by_playlist.values())
             finish(connection, {"plays_counted": total, "plays_dropped": counted.dropped}, [])
-        return {"plays": len(arrived), "counted": total, "dropped": counted.dropped}
+        return {"plays": arrived, "counted": total, "dropped": counted.dropped}
 
 
 def clean_plays(engine: Engine, *, go_on: Callable[[], bool]) -> None:

@@ -36,6 +36,8 @@ R = TypeVar("R")
 Bad = tuple[int, str, bytes]
 # Ends a batch, in the transaction that writes it: counts, and parks records, each with its delivery's inbox id.
 Finish = Callable[[Connection, Mapping[str, int], Sequence[tuple[int, Bad]]], None]
+# Writes what a batch says, and returns numbers for the log line.
+Writer = Callable[[Engine, Finish], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,13 @@ class Delivery(Generic[R]):
     bad: Sequence[Bad] = ()
 
 
-# Deliveries that were decoded, and those that cannot be, each with the reason.
-Part = tuple[list[Delivery[R]], list[tuple[Claimed, str]]]
+@dataclass(frozen=True, slots=True)
+class Part(Generic[R]):
+    """A part of a claim, ready to be written: deliveries that were decoded, and those that cannot be, each with the reason."""
+
+    readable: list[Delivery[R]]
+    unreadable: list[tuple[Claimed, str]]
+    write: Writer
 
 
 class Source(Protocol[R]):
@@ -79,12 +86,11 @@ class Source(Protocol[R]):
     def origin(self, record: R) -> tuple[int, bytes]:
         """Return a record's place in its delivery, and its bytes."""
 
-    def write(
-        self, engine: Engine, deliveries: Sequence[Delivery[R]], now: datetime, finish: Finish
-    ) -> Mapping[str, int]:
-        """Write what the records say, call `finish` in the (last) transaction; return numbers for the log line.
+    def prepare(self, deliveries: Sequence[Delivery[R]], now: datetime) -> Writer:
+        """Merge what the records say, and return what writes it, calling `finish` in the (last) transaction.
 
-        Whatever part of it is written twice, because a process died or a value was refused, must do no harm.
+        Called in a thread too, like `decode`. Whatever part of it is written twice, because a process died or a value
+        was refused, must do no harm.
         """
 
 
@@ -159,12 +165,12 @@ def _full(claimed: Sequence[Claimed]) -> bool:
 
 
 def _drain_batch(engine: Engine, source: Source[R], claimed: Sequence[Claimed]) -> None:
-    """Write a claim part by part; while PostgreSQL writes one, a thread decodes the next."""
+    """Write a claim part by part; while PostgreSQL writes one, a thread reads and merges the next."""
     first, *others = _parts(claimed)
-    part = _decode(source, first)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as ahead:
+    part = _prepare(source, first)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare") as ahead:
         for other in others:
-            following = ahead.submit(_decode, source, other)
+            following = ahead.submit(_prepare, source, other)
             _write_part(engine, source, part)
             part = following.result()
         _write_part(engine, source, part)
@@ -183,8 +189,8 @@ def _parts(claimed: Sequence[Claimed]) -> list[list[Claimed]]:
     return parts
 
 
-def _decode(source: Source[R], claimed: Sequence[Claimed]) -> Part[R]:
-    """Unpack and decode deliveries; what cannot be, with the reason."""
+def _prepare(source: Source[R], claimed: Sequence[Claimed]) -> Part[R]:
+    """Unpack, decode and merge deliveries; set those apart that cannot be."""
     readable: list[Delivery[R]] = []
     unreadable: list[tuple[Claimed, str]] = []
     for delivery in claimed:
@@ -194,28 +200,28 @@ def _decode(source: Source[R], claimed: Sequence[Claimed]) -> Part[R]:
             readable.append(Delivery(delivery, *source.decode(delivery.content())))
         except BadRecord as error:
             unreadable.append((delivery, str(error)))
-    return readable, unreadable
+    return Part(readable, unreadable, source.prepare(readable, datetime.now(UTC)))
 
 
 def _write_part(engine: Engine, source: Source[R], part: Part[R]) -> None:
-    readable, unreadable = part
-    for delivery, reason in unreadable:
+    for delivery, reason in part.unreadable:
         _park(engine, delivery, reason)
-    if readable:
-        _apply(engine, source, readable, datetime.now(UTC))
+    if part.readable:
+        _apply(engine, source, part.readable, part.write)
 
 
-def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], now: datetime) -> None:
+def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], write: Writer) -> None:
     """Write what the deliveries say; where PostgreSQL refuses a value, find whose it is."""
+    began = datetime.now(UTC)
     try:
-        said = _write(engine, source, deliveries, now)
+        said = write(engine, _finish(source, deliveries))
     except REFUSED:
         if len(deliveries) == 1:
-            _apply_one_by_one(engine, source, deliveries[0], now)
+            _apply_one_by_one(engine, source, deliveries[0])
         else:
             half = len(deliveries) // 2
-            _apply(engine, source, deliveries[:half], now)
-            _apply(engine, source, deliveries[half:], now)
+            for some in (deliveries[:half], deliveries[half:]):
+                _apply(engine, source, some, source.prepare(some, began))
         return
     log.info(
         "drained",
@@ -225,24 +231,26 @@ def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]],
         last=deliveries[-1].claimed.id,
         **said,
         oldest_s=round(max(delivery.claimed.age for delivery in deliveries), 3),
-        seconds=round((datetime.now(UTC) - now).total_seconds(), 3),
+        seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
     )
 
 
-def _apply_one_by_one(engine: Engine, source: Source[R], delivery: Delivery[R], now: datetime) -> None:
+def _apply_one_by_one(engine: Engine, source: Source[R], delivery: Delivery[R]) -> None:
     """Apply each record by itself and park those that PostgreSQL refuses, so that their neighbours count."""
+    now = datetime.now(UTC)
     bad = list(delivery.bad)
     for record in delivery.records:
         try:
-            source.write(engine, [Delivery(delivery.claimed, [record])], now, partial(_note, source))
+            source.prepare([Delivery(delivery.claimed, [record])], now)(engine, partial(_note, source))
         except REFUSED:
             position, raw = source.origin(record)
             bad.append((position, "PostgreSQL cannot hold a value of this record", raw))
-    _write(engine, source, [Delivery(delivery.claimed, [], bad)], now)
+    rest = [Delivery[R](delivery.claimed, [], bad)]
+    source.prepare(rest, now)(engine, _finish(source, rest))
 
 
-def _write(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], now: datetime) -> Mapping[str, int]:
-    """Write what the deliveries say; they are done in the transaction that ends it."""
+def _finish(source: Source[R], deliveries: Sequence[Delivery[R]]) -> Finish:
+    """Return what ends a batch: its deliveries are done in the transaction that writes what they say."""
     claimed = [delivery.claimed for delivery in deliveries]
     unreadable = [(delivery.claimed.id, bad) for delivery in deliveries for bad in delivery.bad]
 
@@ -250,7 +258,7 @@ def _write(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]],
         _note(source, connection, {**counted, "deliveries_drained": len(claimed)}, [*unreadable, *bad])
         inbox.done(connection, claimed)
 
-    return source.write(engine, deliveries, now, finish)
+    return finish
 
 
 def _note(

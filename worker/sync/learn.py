@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
@@ -18,7 +19,7 @@ from worker.domain.pushes import echo_of
 from worker.store import connections, heard, notes, pushed, users
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
-from worker.sync.drain import HORIZON, Bad, Delivery, Finish
+from worker.sync.drain import HORIZON, Bad, Delivery, Finish, Writer
 
 _ODD = re.compile(r"[^A-Za-z0-9_]")
 
@@ -39,6 +40,7 @@ class Knowledge:
     counted: Counter[str] = field(default_factory=Counter)
     dates: list[datetime] = field(default_factory=list)  # of the records that are news, by Auth0's clock
     bad: list[tuple[int, Bad]] = field(default_factory=list)
+    digests: list[int] = field(default_factory=list)  # of the records to be known from now on (P23)
 
     def learn(self, inbox_id: int, record: wire.LogRecord, meaning: Meaning, latest: datetime) -> None:
         """Merge what one record says (P6); nothing depends on the order. No date after `latest` is believed."""
@@ -91,22 +93,23 @@ class LogRecords:
         """Return a record's place in its delivery, and its bytes as they came."""
         return record[0].position, record[0].raw()
 
-    def write(
-        self, engine: Engine, deliveries: Sequence[Delivery[Understood]], now: datetime, finish: Finish
-    ) -> Mapping[str, int]:
-        """Mark who must be looked at, in one transaction."""
+    def prepare(self, deliveries: Sequence[Delivery[Understood]], now: datetime) -> Writer:
+        """Merge who must be looked at; return what marks them, in one transaction."""
         known = Knowledge()
         latest = now + HORIZON
         for delivery in deliveries:
             for record, meaning in delivery.records:
                 known.learn(delivery.claimed.id, record, meaning, latest)
+        known.digests.extend(_digests(deliveries) if self.noting else ())
+        return partial(self._write, known)
+
+    def _write(self, known: Knowledge, engine: Engine, finish: Finish) -> Mapping[str, int]:
         if known.connections_gone:
             _mark_connections(engine, known)
         with engine.begin() as connection:
             without_waiting(connection)
             _mark(connection, known)
-            if self.noting:
-                heard.note(connection, _digests(deliveries))
+            heard.note(connection, known.digests)
             finish(connection, {**known.counted, **fresh(self.name, known.dates)}, known.bad)
         return {"records": known.counted["log_records"], "users": len(known.news), "bad": len(known.bad)}
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from worker.auth0 import wire
 from worker.domain.events import NOTHING, Meaning, news_date
 from worker.store import heard
-from worker.sync.drain import HORIZON, Bad, Delivery, Finish
+from worker.sync.drain import HORIZON, Bad, Delivery, Finish, Writer
 from worker.sync.learn import LogRecords, Understood, digest, log_id_in
 
 
@@ -44,10 +45,13 @@ class PulledRecords:
         """Return a record's place in its page, and its bytes as they came."""
         return self.records.origin(record)
 
-    def write(
-        self, engine: Engine, deliveries: Sequence[Delivery[Understood]], now: datetime, finish: Finish
+    def prepare(self, deliveries: Sequence[Delivery[Understood]], now: datetime) -> Writer:
+        """Return what marks whom the records name that are not known; PostgreSQL says which those are."""
+        return partial(self._write, deliveries, now)
+
+    def _write(
+        self, deliveries: Sequence[Delivery[Understood]], now: datetime, engine: Engine, finish: Finish
     ) -> Mapping[str, int]:
-        """Mark whom the records name that are not known."""
         with engine.begin() as connection:
             known = heard.known(connection, *_asked(deliveries))
         missed = [_without(delivery, known) for delivery in deliveries]
@@ -59,7 +63,8 @@ class PulledRecords:
         def finish_pulled(connection: Connection, told: Mapping[str, int], bad: Sequence[tuple[int, Bad]]) -> None:
             finish(connection, {**told, **counted}, bad)
 
-        return {**self.records.write(engine, missed, now, finish_pulled), "pulled": counted["log_records_pulled"]}
+        said = self.records.prepare(missed, now)(engine, finish_pulled)
+        return {**said, "pulled": counted["log_records_pulled"]}
 
 
 def _bad(one: Any) -> Understood:

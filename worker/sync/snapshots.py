@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -17,7 +18,7 @@ from worker.store import users
 from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
 from worker.sync.answers import suspect
-from worker.sync.drain import HORIZON, Bad, Delivery, Finish
+from worker.sync.drain import HORIZON, Bad, Delivery, Finish, Writer
 from worker.sync.learn import fresh
 
 
@@ -62,18 +63,20 @@ class EventStream:
         """Return an event's place in its delivery, and its bytes as they came."""
         return record.position, record.raw
 
-    def write(
-        self, engine: Engine, deliveries: Sequence[Delivery[CloudEvent]], now: datetime, finish: Finish
-    ) -> Mapping[str, int]:
+    def prepare(self, deliveries: Sequence[Delivery[CloudEvent]], now: datetime) -> Writer:
+        """Merge what the events say; return what writes profiles and marks."""
+        told = Told()
+        for delivery in deliveries:
+            for event in delivery.records:
+                told.learn(delivery.claimed.id, event, now + HORIZON)
+        return partial(self._write, told)
+
+    def _write(self, told: Told, engine: Engine, finish: Finish) -> Mapping[str, int]:
         """Write profiles and marks.
 
         News goes first, and so do the ids that a snapshot gains or loses (P7), each in a transaction of its own: a crash
         in between costs a read, no snapshot wins over a deletion of its own batch, and no lock is taken out of order.
         """
-        told = Told()
-        for delivery in deliveries:
-            for event in delivery.records:
-                told.learn(delivery.claimed.id, event, now + HORIZON)
         if told.news:
             with engine.begin() as connection:
                 without_waiting(connection)

@@ -92,7 +92,7 @@ class World:
             return
         deliveries = [Delivery(one, *self.radio.source.decode(one.content())) for one in claimed]
         with pytest.raises(Died):
-            self.radio.source.write(self.radio.engine, deliveries, NOON, die)
+            self.radio.source.prepare(deliveries, NOON)(self.radio.engine, die)
         with self.radio.engine.begin() as connection:  # its lease runs out
             connection.execute(text("UPDATE inbox SET claimed_until = NULL, attempts = 0 WHERE state = 'pending'"))
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, create_engine, text
 from tests.worker.sync.radio import OWNER, Radio, play
 from worker.queue.plays import encode
 from worker.sync.count import Plays
-from worker.sync.drain import BATCH_ROWS, take_turns
+from worker.sync.drain import BATCH_ROWS, Writer, take_turns
 from worker.sync.learn import LogRecords
 
 SOURCES = (Plays(10), LogRecords())
@@ -72,7 +72,7 @@ def test_plays_that_come_while_records_are_drained_have_the_next_turn(engine: En
 class Broken(Plays):
     """A source with a bug."""
 
-    def write(self, *_: object) -> dict[str, int]:
+    def prepare(self, *_: object) -> Writer:
         """Raise what nobody foresaw."""
         raise ZeroDivisionError
 
