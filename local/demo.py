@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
+import psycopg
 from rich.console import Console
 
 from local.children import Children
@@ -59,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ServerError, ProcessDied, NotHealthy) as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except (httpx.HTTPError, psycopg.Error) as error:
+        print(f"demo: {error}\nWhat the processes said is in {asked.log}", file=sys.stderr)
         return 2
 
 

@@ -49,6 +49,16 @@ class SimulatedTenant:
         answer.raise_for_status()
         return answer.json()
 
+    def log_in(self, user_id: str) -> bool:
+        """Let somebody log in; False if they were deleted, blocked or linked away meanwhile."""
+        try:
+            answer = self.control("POST", "people/login", {"user_ids": [user_id]})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 404:
+                raise
+            return False
+        return bool(answer["user_ids"] == [user_id])
+
     def create_web_application(self, url: str) -> tuple[str, str]:
         """Register the application that people log in to at `url`, without a slash; return its id and its secret."""
         asked = {"name": "Understudy", "callbacks": [f"{url}/callback"], "allowed_logout_urls": [f"{url}/"]}

@@ -81,12 +81,15 @@ class Control:
         return {"user_ids": made}
 
     async def log_in(self, asked: dict[str, Any]) -> Any:
-        """`{user_ids}` or `{count}` → `{user_ids}` of those who logged in."""
+        """`{user_ids}` or `{count}` → `{user_ids}` of those who are in: not of the blocked; a linked identity is its primary."""
         user_ids = asked.get("user_ids") or self._tenant.users.sample(self._tenant.rng, int(asked.get("count", 1)))
+        inside: list[str] = []
         for number, user_id in enumerate(user_ids):
             await _breathe(number)
-            self._people.log_in(user_id)
-        return {"user_ids": user_ids}
+            user = self._people.log_in(user_id)
+            if user.blocked is not True:
+                inside.append(user.user_id)
+        return {"user_ids": inside}
 
     async def burst(self, asked: dict[str, Any]) -> Any:
         """`{logins, users?, seconds?}`: logins of different users, spread evenly, or as fast as possible."""
