@@ -30,8 +30,10 @@ _SCRIPTS = sysconfig.get_path("scripts")
 
 # What configures the product. None of it is inherited: a demo must not meet a real tenant, nor be tuned by its settings.
 _SETTINGS = (
-    *("AUTH0_", "CORS_", "DATABASE_", "DEFAULT_DISPLAY_NAME", "EVENT_STREAM_", "INBOX_", "LOG_", "MAX_DELIVERY_BYTES"),
-    *("PLAYS_", "PUBLIC_URL", "REDIS_", "ROLE_TIERS", "SEARCH_SETTLE", "SESSION_", "TOKEN_ALGORITHM", "USER_HASH_KEY"),
+    *("AUTH0_", "CORS_", "DATABASE_", "DEFAULT_DISPLAY_NAME", "EVENT_STREAM_", "HEAL_STREAMS", "INBOX_", "LOG_"),
+    *("MAX_DELIVERY_BYTES", "METRICS_TOKEN", "PGSSLMODE", "PLAYS_", "PORT", "PUBLIC_URL", "PULL_", "RECONCILE_EVERY"),
+    *("REDIS_", "ROLE_TIERS", "SEARCH_SETTLE", "SESSION_", "SILENCE_FLOOR", "TOKEN_", "USER_HASH_KEY", "WATCH_STREAMS"),
+    *("WORKER_CONCURRENCY",),
 )
 
 

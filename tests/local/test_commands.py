@@ -48,8 +48,8 @@ def start(*arguments: str, cwd: Path = CHECKOUT) -> subprocess.Popen[str]:
 
 
 @pytest.mark.journey
-def test_a_small_demo_ends_with_the_line_that_says_so() -> None:
-    done = run("local.demo", "--people", "40", "--seconds", "4", "--log", "build/test-demo.log")
+def test_a_small_demo_ends_with_the_line_that_says_so(tmp_path: Path) -> None:
+    done = run("local.demo", "--people", "40", "--seconds", "4", "--log", str(tmp_path / "demo.log"))
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
     assert lines[-1].startswith("local copy = tenant: ")
@@ -58,8 +58,8 @@ def test_a_small_demo_ends_with_the_line_that_says_so() -> None:
 
 @pytest.mark.journey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_demo_that_is_ended_leaves_no_process(number: signal.Signals) -> None:
-    with start("local.demo", "--people", "40", "--log", "build/test-demo.log") as demo:
+def test_a_demo_that_is_ended_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
+    with start("local.demo", "--people", "40", "--log", str(tmp_path / "demo.log")) as demo:
         assert demo.stdout is not None
         assert "start" in demo.stdout.readline()  # the first phase is over: everything runs
         assert stop(demo, number) == []
@@ -93,8 +93,10 @@ def test_dev_prints_where_the_page_is_and_who_can_log_in(children_folder: Path) 
 
 
 def test_the_environment_of_a_real_tenant_is_not_inherited() -> None:
-    environ = {"AUTH0_DOMAIN": "acme.eu.auth0.com", "DATABASE_URL": "postgres://prod", "HOME": "/home/me"}
-    assert inherited(environ) == {"HOME": "/home/me"}
+    example = (CHECKOUT / ".env.example").read_text()
+    settings = [*re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE), "AUTH0_SETUP_CLIENT_SECRET"]
+    assert "PULL_LOGS" in settings
+    assert inherited({**dict.fromkeys(settings, "theirs"), "HOME": "/home/me"}) == {"HOME": "/home/me"}
 
 
 def test_a_death_in_the_set_ends_the_watch(processes: Processes) -> None:
