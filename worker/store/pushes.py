@@ -215,11 +215,14 @@ def braked(connection: Connection) -> int:
 
 _RECHECK = text("""
 UPDATE pushes SET number = nextval('push_number'), braked_at = NULL, due_at = now(), rests_until = NULL
-WHERE braked_at IS NOT NULL
+WHERE user_id IN (SELECT user_id FROM pushes WHERE braked_at IS NOT NULL ORDER BY user_id FOR UPDATE)
 """)
 _ALLOW = text("""
 UPDATE pushes SET number = nextval('push_number'), braked_at = NULL, removal_allowed = true, due_at = now(), rests_until = NULL
-WHERE user_id IN (SELECT user_id FROM pushes WHERE braked_at IS NOT NULL ORDER BY braked_at LIMIT :number)
+WHERE user_id IN (
+  SELECT user_id FROM pushes
+  WHERE user_id IN (SELECT user_id FROM pushes WHERE braked_at IS NOT NULL ORDER BY braked_at LIMIT :number)
+  ORDER BY user_id FOR UPDATE)
 """)
 
 
