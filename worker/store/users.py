@@ -462,11 +462,11 @@ def _boolean(value: object) -> bool | None:
 
 
 def as_jsonb(value: Any) -> Any:
-    """Return JSON that PostgreSQL can hold: NUL characters and lone surrogates become U+FFFD."""
+    """Return JSON that PostgreSQL can hold: NUL characters become U+FFFD, lone surrogates question marks."""
     if isinstance(value, str):
         if "\x00" not in value and value.isprintable():
             return value
-        return value.replace("\x00", "�").encode("utf-8", "replace").decode().replace("\x00", "�")
+        return value.replace("\x00", "�").encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         return {as_jsonb(key): as_jsonb(item) for key, item in value.items()}
     if isinstance(value, list):
