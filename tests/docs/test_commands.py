@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from tests.docs.pages import CHECKOUT, README, code, pages
 from worker.cli import cli
@@ -67,11 +68,18 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
 
 @pytest.mark.parametrize("path", paths(typer.main.get_command(cli)), ids=" ".join)
 def test_every_command_explains_itself_and_is_in_the_readme(path: Command) -> None:
-    script = Path(sysconfig.get_path("scripts")) / "understudy"
-    done = subprocess.run([script, *path, "--help"], capture_output=True, text=True, check=False, cwd=CHECKOUT)
-    assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout.lower()
+    told = CliRunner().invoke(cli, [*path, "--help"])
+    assert told.exit_code == 0, told.output
+    assert "usage" in told.output.lower()
     assert any(command[: len(path)] == path for line in code(README) for command in shown(line))
+
+
+def test_the_script_is_what_the_pages_call_it() -> None:
+    script = Path(sysconfig.get_path("scripts")) / "understudy"
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    for name in typer.main.get_command(cli).commands:  # type: ignore[attr-defined]
+        assert f" {name} " in done.stdout
 
 
 def test_every_make_target_shown_exists() -> None:
