@@ -18,6 +18,7 @@ from worker.auth0.exports import Exports
 from worker.auth0.log_pages import LogPages
 from worker.auth0.pace import Budget
 from worker.auth0.streams import Kind, Streams
+from worker.auth0.windows import Windows
 from worker.domain.roles import rules
 from worker.domain.users import Tolerances
 from worker.errors import BrokerDown, DatabaseDown, Error
@@ -26,11 +27,13 @@ from worker.settings import Settings, settings
 from worker.setup.run import EVENTS, LOGS, probe
 from worker.store import notes, schema
 from worker.store.session import make_engine
+from worker.sync import catch_up, listen
 from worker.sync.backfill import Backfill, Progress
 from worker.sync.catch_up import CatchUp
 from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.durations import Durations
+from worker.sync.everyone import Everyone
 from worker.sync.heal import Heal
 from worker.sync.learn import LogRecords
 from worker.sync.listen import Listen
@@ -149,8 +152,17 @@ class Parts:
 
     def backfill(self, watch: Callable[[Progress], None]) -> Backfill:
         """Return the loop that loads the whole tenant."""
-        exports = Exports(self.tenant, self.settings)
-        return Backfill(self.engine, exports, self.budget, self.tolerances, watch)
+        pulls: dict[str, timedelta] = {}
+        if self.settings.pull_logs:
+            pulls[catch_up.NAME] = self.settings.pull_overlap
+        if self.settings.pull_events:
+            pulls[listen.NAME] = listen.BACK
+        return Backfill(self.engine, self.everyone, self.tolerances, pulls, watch)
+
+    @property
+    def everyone(self) -> Everyone:
+        """Everybody in the tenant, for those who may wait."""
+        return Everyone(Exports(self.tenant, self.settings), Windows(self.tenant), self.budget)
 
     def catch_up(self) -> CatchUp | None:
         """Return the loop that pulls the tenant's log, None where it is off."""
@@ -180,13 +192,12 @@ class Parts:
 
     def reconcile(self) -> Reconcile:
         """Return the loop that compares the whole tenant with the copy once a day."""
-        exports = Exports(self.tenant, self.settings)
-        return Reconcile(self.engine, exports, self.budget, self.tolerances, self.settings.reconcile_every)
+        exports, windows = Exports(self.tenant, self.settings), Windows(self.tenant)
+        return Reconcile(self.engine, exports, windows, self.budget, self.tolerances, self.settings.reconcile_every)
 
-    def verify(self, watch: Callable[[Progress], None], *, repair: bool) -> Verify:
+    def verify(self, watch: Callable[[Progress], None], *, repair: bool, allow_deletes: int) -> Verify:
         """Return the comparison with the whole tenant."""
-        exports = Exports(self.tenant, self.settings)
-        return Verify(self.engine, exports, self.tenant, self.budget, watch, repair)
+        return Verify(self.engine, self.everyone, self.tenant, self.budget, watch, repair, allow_deletes)
 
     @property
     def planner(self) -> Planner:

@@ -25,7 +25,8 @@ from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.brake import BRAKED, RESTORED
 from worker.sync.drain import drain as drain_source
-from worker.sync.verify import shown
+from worker.sync.everyone import incomplete
+from worker.sync.verify import as_json as drift_as_json, shown
 from worker.sync.wish import choose_plan
 
 cli = typer.Typer(
@@ -61,34 +62,46 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The same, for p
 def drain() -> None:
     """Drain the inbox now, in this process."""
     with lent_parts() as parts:
-        configure(parts.settings)
+        configure(parts.settings, sys.stderr)
         drained = sum(drain_source(parts.engine, source, go_on=lambda: True) for source in parts.sources)
     print(f"drained {drained} {'delivery' if drained == 1 else 'deliveries'}")
 
 
 @cli.command()
 def backfill() -> None:
-    """Load the whole tenant by an export job, or go on where an earlier run was stopped."""
+    """Load the whole tenant, or go on where an earlier run was stopped; exit 1 where somebody could not be read.
+
+    By an export job; where Auth0 refuses one, by searches for windows of created_at.
+    """
     with lent_parts() as parts, watching("loading the tenant") as watch:
-        configure(parts.settings)
+        configure(parts.settings, sys.stderr)
         done = parts.backfill(watch).run()
     print(f"{done.users} users read, {done.written} rows written" + (f", {done.bad} parked" if done.bad else ""))
+    if done.unread:
+        print(incomplete(done.unread))
+        raise typer.Exit(1)
 
 
 @cli.command()
 def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
+    allow_deletes: Annotated[
+        int, typer.Option("--allow-deletes", min=0, help="With --repair: let this many deletions pass the brake.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The same, for programs.")] = False,
 ) -> None:
     """Compare the whole tenant with the copy, field by field; exit 1 on drift. Users are shown as in log lines."""
+    if allow_deletes and not repair:
+        raise typer.BadParameter("--allow-deletes goes with --repair: without it nothing is deleted")
     with lent_parts() as parts, watching("comparing") as watch:
-        configure(parts.settings)
-        drift = parts.verify(watch, repair=repair).run()
-    if as_json:
-        print(json.dumps(drift.report(), indent=2))
-    else:
-        print("\n".join(shown(drift, lambda user_id: fingerprint(user_id, settings().fingerprint_key))))
-    raise typer.Exit(1 if drift.total > drift.mended else 0)
+        configure(parts.settings, sys.stderr)
+        drift = parts.verify(watch, repair=repair, allow_deletes=allow_deletes).run()
+
+    def hide(user_id: str) -> str:
+        return fingerprint(user_id, settings().fingerprint_key)
+
+    print(json.dumps(drift_as_json(drift, hide), indent=2) if as_json else "\n".join(shown(drift, hide)))
+    raise typer.Exit(0 if drift.total == drift.mended and drift.is_whole else 1)
 
 
 @cli.command()
@@ -101,8 +114,8 @@ def brake(
             "compare each of these roles again.",
         ),
     ] = False,
-    allow: Annotated[
-        int, typer.Option("--allow", min=0, help="Let this many users be deleted, the longest waiting first.")
+    allow_deletes: Annotated[
+        int, typer.Option("--allow-deletes", min=0, help="Let this many users be deleted, the longest waiting first.")
     ] = 0,
     allow_roles: Annotated[
         int, typer.Option("--allow-roles", min=0, help="Let this many users lose a role, the longest waiting first.")
@@ -121,13 +134,13 @@ def brake(
             print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
         if trust and notes.end_condition(connection, RESTORED):
             print(f"{pushes.recheck_removals(connection)} users' roles will be compared again")
-        if allow:
-            print(f"{users.allow_deletions(connection, allow)} deletions may pass")
+        if allow_deletes:
+            print(f"{users.allow_deletions(connection, allow_deletes)} deletions may pass")
         if allow_roles:
             print(f"{pushes.allow_removals(connection, allow_roles)} users may lose a role")
         deletions, removals = users.braked(connection), pushes.braked(connection)
-        if not (recheck or allow or allow_roles or trust):
-            print(f"{deletions} deletions wait for an answer: `understudy brake --recheck` or `--allow N`")
+        if not (recheck or allow_deletes or allow_roles or trust):
+            print(f"{deletions} deletions wait for an answer: `understudy brake --recheck` or `--allow-deletes N`")
             print(f"{removals} losses of a role wait for one: `understudy brake --recheck` or `--allow-roles N`")
         for left, condition in ((deletions, "deletions_braked"), (removals, BRAKED)):
             if not left:

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -56,8 +56,9 @@ def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any
     return event
 
 
-def configure(settings: Settings) -> None:
-    """Send every log line, ours and the libraries', to standard output in the one form."""
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every log line, ours and the libraries', to `stream` (standard output) in the one form; a command's standard output is its answer."""
+    stream = stream or sys.stdout
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -66,7 +67,7 @@ def configure(settings: Settings) -> None:
         _withhold_exception,
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if settings.log_format == "console"
         else structlog.processors.JSONRenderer()
     )
@@ -75,7 +76,7 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

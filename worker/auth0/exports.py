@@ -37,7 +37,11 @@ class JobGone(Permanent):
     """Auth0 has no such job any more: it keeps one for 24 hours."""
 
 
-class JobFailed(Permanent):
+class NoExport(Permanent):
+    """There is no export to be had: the plan, a scope or Auth0 itself refuses it."""
+
+
+class JobFailed(NoExport):
     """Auth0 gave the job up."""
 
 
@@ -61,14 +65,18 @@ class Exports:
         self._tenant, self._settings = tenant, settings
 
     def begin(self) -> Job:
-        """Ask for an export of all users."""
+        """Ask for an export of all users; raises NoExport where Auth0 refuses it."""
         fields: Any = [{"name": name} for name in FIELDS]
-        return self._tenant.ask(
+        found = self._tenant.ask(
             "other",
             "read:users",
             lambda api: api.jobs.users_exports.create(format="json", fields=fields, request_options=NO_RETRIES),
-            _read_job,
+            _read_job_or_refusal,
         )
+        if isinstance(found, Answer):
+            said = f"{found.status} {found.code('errorCode', 'error')}".rstrip()
+            raise NoExport(f"Auth0 refuses to export this tenant's users ({said})")
+        return found
 
     def look(self, job_id: str) -> Job:
         """Return how far a job is, with a new link if it is complete; raises JobGone or JobFailed."""
@@ -157,6 +165,13 @@ def _read_job(answer: Answer) -> Job:
     return Job(
         body["id"], done, str(location) if done else "", percentage if isinstance(percentage, int | float) else None
     )
+
+
+def _read_job_or_refusal(answer: Answer) -> Job | Answer:
+    """Return the job, or the answer where Auth0 itself refuses one: no reason to stop asking for anything else."""
+    body = answer.json_object()
+    refused = 400 <= answer.status < 500 and answer.status not in (401, 429)
+    return answer if refused and body is not None and body.get("statusCode") == answer.status else _read_job(answer)
 
 
 def _read_job_or_none(answer: Answer) -> Job | None:

@@ -122,40 +122,56 @@ def _quoted(value: str) -> str:
 
 def read_search(answer: Answer) -> Found | Answer:
     """Return the users found, or the answer itself where it tells how to ask better (400, 414, 503)."""
-    if answer.status == 414 or (answer.status in (400, 503) and answer.json_object() is not None):
+    if tells_how(answer):
         return answer
+    page = raw_users(answer)
+    users = [_user(raw) for raw in page.users]
+    good = [user for user in users if user is not None]
+    return Found(good, len(users) - len(good), page.total, page.limit)
+
+
+def tells_how(answer: Answer) -> bool:
+    """Whether an answer says how a search is to be asked (400, 414, 503)."""
+    return answer.status == 414 or (answer.status in (400, 503) and answer.json_object() is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """A search's users, each as bytes; None for what the answer does not say."""
+
+    users: list[bytes | msgspec.Raw] = field(repr=False)
+    total: int | None
+    limit: int | None
+
+
+def raw_users(answer: Answer) -> RawPage:
+    """Take a page apart, its users as they came; raises NotUsable for anything else."""
     if answer.status != 200:
         raise NotUsable
     try:
         page = msgspec.json.decode(answer.body, type=_Page | list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _read_odd_search(answer.body)
+        return _odd_page(answer.body)
     if isinstance(page, list):
         page = _Page(page)
-    return _found(page.users, page.total, page.limit)
+    return RawPage(list(page.users), _whole(page.total), _whole(page.limit))
 
 
-def _read_odd_search(body: bytes) -> Found:
-    """Read a page that one user makes undecodable (half a surrogate pair, say); the neighbours are good.
+def _odd_page(body: bytes) -> RawPage:
+    """Take a page apart that one user makes undecodable (half a surrogate pair, say); the neighbours are good.
 
-    Nested too deep for anybody: an answer all the same, and a strong read of each finds out whose profile it is.
+    Nested too deep for anybody: one that nobody can read, and a strong read of each finds out whose profile it is.
     """
     try:
         page = json.loads(body)
     except RecursionError:
-        return Found([], 1, 1, None)
+        return RawPage([b""], 1, None)
     except ValueError:
         raise NotUsable from None
     page = page if isinstance(page, dict) else {"users": page}
     if not isinstance(page.get("users"), list):
         raise NotUsable
-    return _found(map(_encoded, page["users"]), page.get("total"), page.get("limit"))
-
-
-def _found(raws: Iterable[bytes | msgspec.Raw], total: object, limit: object) -> Found:
-    users = [_user(raw) for raw in raws]
-    good = [user for user in users if user is not None]
-    return Found(good, len(users) - len(good), _whole(total), _whole(limit))
+    return RawPage([_encoded(user) for user in page["users"]], _whole(page.get("total")), _whole(page.get("limit")))
 
 
 def _encoded(value: object) -> bytes:

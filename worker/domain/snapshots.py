@@ -4,7 +4,7 @@ Nobody asked for it, so nothing is known of the moment at which it was true but 
 row when newer, and asks for a strong read wherever that alone does not settle it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
 from worker.domain.users import (
@@ -82,10 +82,13 @@ def on_event(
 
 
 def on_export(
-    row: Row, mark: Mark | None, said: Profile, covers: frozenset[str], tolerances: Tolerances
+    row: Row, mark: Mark | None, said: Profile, covers: frozenset[str] | None, tolerances: Tolerances
 ) -> tuple[Verdict, Profile]:
-    """Decide on a row of an export: it improves the row like a search hit and clears nothing (P10); return what to write with it."""
-    whole = over(row.profile, said, covers)
+    """Decide on a row of an export: it improves the row like a search hit and clears nothing (P10); return what to write with it.
+
+    `covers` None: the profile is whole, as a search shows it.
+    """
+    whole = said if covers is None else over(row.profile, said, covers)
     held, told = secondary_ids(row.profile), secondary_ids(said)
     others, gained = (held ^ told) - {row.user_id}, told - held
     date = profile_time(said.get("updated_at"))
@@ -104,14 +107,16 @@ def over(known: Profile | None, said: Profile, covers: frozenset[str]) -> Profil
     return kept | {name: value for name, value in said.items() if value is not None or name not in covers}
 
 
-def differing(known: Profile | None, said: Profile, covers: frozenset[str]) -> list[str]:
-    """Return the covered attributes, sorted, of which a row and a snapshot say different things."""
+def differing(known: Profile | None, said: Profile, covers: frozenset[str] | None) -> list[str]:
+    """Return the covered attributes, sorted, of which a row and a snapshot say different things; None covers everything."""
     here = canonical(_only(known or {}, covers))
     there = canonical(_only(said, covers))
     return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
 
 
-def _only(profile: Profile, covers: frozenset[str]) -> Mapping[str, object]:
+def _only(profile: Profile, covers: frozenset[str] | None) -> Profile:
+    if covers is None:
+        return profile
     return {name: value for name, value in profile.items() if name in covers}
 
 

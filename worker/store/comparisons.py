@@ -71,6 +71,11 @@ def suspects(connection: Connection, run_id: int, after: str, rows: int) -> list
     ]
 
 
+def was_lost(connection: Connection, run_id: int) -> bool:
+    """Tell whether nothing of what a run has noted is there: the table is not logged, so a crash of PostgreSQL empties it."""
+    return connection.execute(text("SELECT FROM exported WHERE run_id = :run LIMIT 1"), {"run": run_id}).first() is None
+
+
 def forget(connection: Connection, run_id: int) -> None:
     """Drop what a run has noted."""
     connection.execute(text("DELETE FROM exported WHERE run_id = :run"), {"run": run_id})

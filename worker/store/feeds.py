@@ -21,6 +21,10 @@ WHERE held.leased_until IS NULL OR held.leased_until < now()
 RETURNING name, position, stands_for, history, tried_at
 """)
 
+_KEEP_PLACE = text("""
+INSERT INTO feeds (name, stands_for) VALUES (:name, now() - :back) ON CONFLICT (name) DO NOTHING
+""")
+
 _MOVE = text("""
 UPDATE feeds SET position = :position, history = CAST(:history AS jsonb), stands_for = greatest(stands_for, :stands_for),
   moved_at = now(), trouble = NULL, leased_until = now() + :lease
@@ -52,6 +56,11 @@ def hold(connection: Connection, name: str, *, back: timedelta) -> Place | None:
         return None
     history = [msgspec.convert(one, Checkpoint) for one in found.history]
     return Place(found.name, found.position, found.stands_for, history, found.tried_at)
+
+
+def keep_place(connection: Connection, name: str, *, back: timedelta) -> None:
+    """Settle that a pull which was never begun will begin `back` before now."""
+    connection.execute(_KEEP_PLACE, {"name": name, "back": back})
 
 
 def move(connection: Connection, place: Place) -> bool:

@@ -1,35 +1,27 @@
-"""Backfill: the whole tenant by an export, a batch of lines at a time; what is newer here stays, and who is unknown gets a row."""
+"""Backfill: the whole tenant, a batch at a time; what is newer here stays, and who is unknown gets a row."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final, TypeVar
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from worker.auth0.exports import COVERS, Exports
-from worker.auth0.pace import Budget
 from worker.domain.news import Unreadable, user_id as checked_id
 from worker.domain.snapshots import on_export
 from worker.domain.users import Profile, Tolerances, Verdict, secondary_ids
-from worker.errors import Permanent, TenantDown
+from worker.errors import Permanent
 from worker.logs import get_logger
-from worker.store import notes, runs, users
+from worker.store import feeds, notes, runs, users
 from worker.store.users import Held
 from worker.sync.answers import refuses_a_value
-from worker.sync.patience import complete_job
+from worker.sync.everyone import Batch, Everyone, Position
 from worker.sync.snapshots import improve
 
-# Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
-BATCH: Final = 1_000
-# How often a file is opened anew where it breaks off, before the run is left for later.
-_OPENINGS: Final = 5
-
 log = get_logger(__name__)
-T = TypeVar("T")
 
 
 class AtIt(Permanent):
@@ -43,14 +35,16 @@ class Progress:
     users: int = 0
     written: int = 0
     bad: int = 0
+    unread: int = 0
+    """How many there are whom no search can show."""
     percentage: float | None = None
     """How far Auth0 is with the export, None once it is read."""
     total: int | None = None
-    """How many users there are, where that is known: those of the last run."""
+    """About how many users there are, None where nobody knows."""
 
     def as_dict(self) -> dict[str, int]:
         """As the run's report keeps it."""
-        return {"users": self.users, "written": self.written, "bad": self.bad}
+        return {"users": self.users, "written": self.written, "bad": self.bad, "unread": self.unread}
 
 
 @dataclass(slots=True)
@@ -58,70 +52,69 @@ class Backfill:
     """The loop, over what it needs. It may sleep: a person waits for it."""
 
     engine: Engine
-    exports: Exports
-    budget: Budget
+    everyone: Everyone
     tolerances: Tolerances
+    pulls: Mapping[str, timedelta] = field(default_factory=dict)
+    """The feeds that are pulled, and how far before now each begins that never did."""
     watch: Callable[[Progress], None] = lambda _: None
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> Progress:
         """Load the tenant; goes on where an earlier run was killed. Raises AtIt while another one runs.
 
-        Only a file read to its end is called complete; anything else leaves the run to be resumed.
+        Only what was read to its end, with nobody left out, is called complete; what breaks off is left to be resumed.
         """
         with self.engine.begin() as connection:
+            # Where the pulls begin is settled before anything is read, so that nothing falls between the two (P23).
+            for name, back in self.pulls.items():
+                feeds.keep_place(connection, name, back=back)
             run = runs.begin(connection, "backfill")
         if run is None:
             raise AtIt("another backfill is under way; this one would only repeat it")
-        self.progress = Progress(**run.report)
-        position = dict(run.position)
+        self.progress = Progress(**run.report, total=self.everyone.total())
         try:
-            for opening in range(_OPENINGS):
-                try:
-                    self._read(run.id, position)
-                    break
-                except TenantDown as error:
-                    if opening == _OPENINGS - 1:
-                        raise
-                    log.warning("the export broke off, opened again", reason=str(error))
+            self._read(run.id, run.position)
         except BaseException:
             with self.engine.begin() as connection:
                 runs.release(connection, run.id)
             raise
         with self.engine.begin() as connection:
-            runs.end(connection, run.id, "complete", self.progress.as_dict())
+            state = "failed" if self.progress.unread else "complete"
+            runs.end(connection, run.id, state, self.progress.as_dict())
         log.info("backfilled", **self.progress.as_dict())
         return self.progress
 
-    def _read(self, run_id: int, position: dict[str, Any]) -> None:
-        def note() -> None:
+    def _read(self, run_id: int, position: Position) -> None:
+        def note(position: Position) -> None:
             with self.engine.begin() as connection:
                 runs.keep(connection, run_id, position)
 
-        job = complete_job(self.exports, self.budget, position, note, self._preparing)
-        self.progress.percentage = None
-        with closing(self.exports.lines(job)) as lines:
-            skipped = sum(1 for _ in islice(lines, position["lines"]))
-            if skipped < position["lines"]:
-                raise TenantDown("the export holds fewer lines than before")
-            for batch in batches(lines, BATCH):
-                position["lines"] += len(batch)
-                self._load(run_id, batch, position)
+        with closing(self.everyone.batches(position, note, self._preparing)) as batches:
+            for batch in batches:
+                self._load(run_id, batch)
                 self.watch(self.progress)
 
     def _preparing(self, percentage: float) -> None:
         self.progress.percentage = percentage
         self.watch(self.progress)
 
-    def _load(self, run_id: int, lines: Sequence[bytes], position: dict[str, Any]) -> None:
-        told, bad = profiles(lines)
-        written = load(self.engine, told, self.tolerances)
+    def _load(self, run_id: int, batch: Batch) -> None:
+        self.progress.percentage = None
+        told, bad = profiles(batch.lines)
+        written = load(self.engine, told, batch.covers, self.tolerances)
         self.progress.users += len(told)
         self.progress.written += written.changed
         self.progress.bad += len(bad) + len(written.refused)
+        self.progress.unread += batch.unread
         with self.engine.begin() as connection:
-            notes.park_records(connection, "export", [(run_id, position["lines"], why, raw) for why, raw in bad])
-            runs.keep(connection, run_id, position, self.progress.as_dict())
+            park(connection, run_id, batch, bad)
+            runs.keep(connection, run_id, batch.position, self.progress.as_dict())
+
+
+def park(connection: Connection, run_id: int, batch: Batch, bad: Sequence[tuple[str, bytes]]) -> None:
+    """Park the lines of a batch that are no profiles, each beside the number of its export's lines up to then."""
+    where = batch.position.get("lines", 0)
+    notes.park_records(connection, "export", [(run_id, where, why, raw) for why, raw in bad])
 
 
 @dataclass(slots=True)
@@ -132,10 +125,13 @@ class Loaded:
     refused: list[str] = field(default_factory=list)
 
 
-def load(engine: Engine, told: Mapping[str, Profile], tolerances: Tolerances) -> Loaded:
-    """Write a batch of an export: unknown ids at once, the others by the rules. Done twice it is done once."""
+def load(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> Loaded:
+    """Write a batch of users: unknown ids at once, the others by the rules. Done twice it is done once.
+
+    `covers`: the attributes that their source declares, None for whole profiles (P2).
+    """
     try:
-        return Loaded(_write(engine, told, tolerances))
+        return Loaded(_write(engine, told, covers, tolerances))
     except (DBAPIError, UnicodeError) as error:
         if not refuses_a_value(error):
             raise
@@ -143,13 +139,13 @@ def load(engine: Engine, told: Mapping[str, Profile], tolerances: Tolerances) ->
         return Loaded(0, list(told))
     ids, whole = list(told), Loaded()
     for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-        part = load(engine, {user_id: told[user_id] for user_id in half}, tolerances)
+        part = load(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances)
         whole.changed += part.changed
         whole.refused += part.refused
     return whole
 
 
-def _write(engine: Engine, told: Mapping[str, Profile], tolerances: Tolerances) -> int:
+def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> int:
     with engine.begin() as connection:
         new = users.insert_new(connection, told)
         # Of whom a new row names as linked, those that we have are asked for (P7); an export names too many others.
@@ -162,7 +158,7 @@ def _write(engine: Engine, told: Mapping[str, Profile], tolerances: Tolerances) 
         return len(new)
 
     def rule(held: Held, said: Profile) -> tuple[Verdict, Profile]:
-        return on_export(held.row, held.mark, said, COVERS, tolerances)
+        return on_export(held.row, held.mark, said, covers, tolerances)
 
     return len(new) + improve(engine, known, rule, _nothing_more)
 
@@ -192,9 +188,3 @@ def profiles(lines: Sequence[bytes]) -> tuple[dict[str, Profile], list[tuple[str
             else:
                 told[subject] = said
     return told, bad
-
-
-def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of `size` items, the last one shorter."""
-    while batch := list(islice(items, size)):
-        yield batch

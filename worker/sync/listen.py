@@ -21,7 +21,7 @@ NAME: Final = "events"
 _BATCH: Final = 200
 _LINGER: Final = 0.5
 # How far back the reading begins where there is no offset to go on from.
-_BACK: Final = timedelta(minutes=10)
+BACK: Final = timedelta(minutes=10)
 
 log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Listen:
         None: caught up, or another process is at it.
         """
         with self.engine.begin() as connection:
-            place = feeds.hold(connection, NAME, back=_BACK)
+            place = feeds.hold(connection, NAME, back=BACK)
         if place is None:
             return None
         trouble: str | None = None
@@ -76,7 +76,7 @@ class Listen:
             return 0.05
         finally:
             self._keep(place, waiting)
-        place.stands_for = began - _BACK  # by our clock, so with room for Auth0's
+        place.stands_for = began - BACK  # by our clock, so with room for Auth0's
         self._keep(place, [])
         return None
 
@@ -97,7 +97,7 @@ class Listen:
     def _begin_anew(self, place: Place) -> None:
         """The offset has expired: begin a little before now, and have the gap reconciled."""
         log.error("the offset of the events has expired, some of them were never read")
-        place.position, place.stands_for = None, datetime.now(UTC) - _BACK
+        place.position, place.stands_for = None, datetime.now(UTC) - BACK
         with self.engine.begin() as connection:
             feeds.move(connection, place)
             notes.raise_condition(

@@ -19,12 +19,13 @@ def complete_job(
     exports: Exports,
     budget: Budget,
     position: dict[str, Any],
-    note: Callable[[], None],
+    note: Callable[[dict[str, Any]], None],
     preparing: Callable[[float], None],
-) -> Job:
+) -> tuple[Job, dict[str, Any]]:
     """Return the job that `position` names, complete and with a fresh link; asks for one where there is none, or none any more.
 
-    `position` then names the job, and says how many of its lines were read; `note` is called to keep it.
+    The position that comes with it names the job, and says how many of its lines were read; `note` is called to keep it.
+    Raises NoExport where there is none to be had.
     """
     looks = iter(_LOOKS)
     while True:
@@ -32,12 +33,12 @@ def complete_job(
         try:
             job = when_allowed(budget, "other", partial(exports.look, job_id) if job_id else exports.begin)
         except JobGone:
-            position.clear()
+            position = {}
             continue
-        position |= {"job": job.id, "lines": position.get("lines", 0)}
-        note()
+        position = {"job": job.id, "lines": position.get("lines", 0)}
+        note(position)
         if job.done:
-            return job
+            return job, position
         preparing(job.percentage or 0.0)
         time.sleep(next(looks, _LOOKS[-1]))
 

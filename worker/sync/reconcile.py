@@ -1,26 +1,27 @@
-"""Reconcile: the whole tenant once a day, by an export and in slices; what is newer there is taken, what is doubtful is asked for."""
+"""Reconcile: the whole tenant once a day, in slices; what is newer there is taken, what is doubtful is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from worker.auth0.exports import Exports, Job, JobFailed, JobGone
+from worker.auth0.exports import Exports, JobGone, NoExport
 from worker.auth0.pace import Budget
+from worker.auth0.windows import Windows
 from worker.domain.users import Tolerances
-from worker.errors import TenantDown
 from worker.logs import get_logger
 from worker.store import comparisons, notes, runs, users
 from worker.store.runs import Run
 from worker.store.users import UserNews
-from worker.sync.backfill import BATCH, batches, load, profiles
+from worker.sync.backfill import load, park, profiles
+from worker.sync.everyone import Batch, Position, by_search, exported, incomplete, next_page, searches
 
 WANTED: Final = "reconcile_wanted"
+INCOMPLETE: Final = "reconcile_incomplete"
 # Until Auth0 is asked again how far the export is, in seconds.
 _LOOK_AGAIN: Final = 15.0
 _MARKED_AT_ONCE: Final = 1_000
@@ -34,6 +35,7 @@ class Reconcile:
 
     engine: Engine
     exports: Exports
+    windows: Windows
     budget: Budget
     tolerances: Tolerances
     every: timedelta
@@ -42,17 +44,21 @@ class Reconcile:
     def run(self, *, go_on: Callable[[], bool]) -> float | None:
         """Do a slice of a reconcile, if one is due or under way; return after how many seconds to ring again, None for not at all.
 
-        Only a file read to its end, and everybody in doubt marked, is called complete.
+        Only what was read to its end, with nobody left out and everybody in doubt marked, is called complete.
         """
         with self.engine.begin() as connection:
             if not due(connection, self.every):
                 return None
             run = runs.begin(connection, "reconcile")
+            if run is not None and run.report.get("users") and comparisons.was_lost(connection, run.id):
+                run.position.clear()  # PostgreSQL crashed: who was seen is to be seen again
+                run.report.clear()
+                runs.keep(connection, run.id, {}, {})
         if run is None:
             return None
         try:
             return self._slice(run, go_on)
-        except (JobGone, JobFailed) as error:
+        except JobGone as error:
             with self.engine.begin() as connection:
                 comparisons.forget(connection, run.id)
                 runs.end(connection, run.id, "failed", {**run.report, "reason": str(error)})
@@ -62,44 +68,67 @@ class Reconcile:
                 runs.release(connection, run.id)
 
     def _slice(self, run: Run, go_on: Callable[[], bool]) -> float | None:
+        again = self._search(run, go_on) if searches(run.position) else self._export(run, go_on)
+        if again is None:
+            self._doubt_the_rest(run)
+        return again
+
+    def _export(self, run: Run, go_on: Callable[[], bool]) -> float | None:
+        """Go on with an export; return when to ring again, None at its end."""
         grant = self.budget.take("other", "mass")
         if not grant.granted:
             return max(grant.wait, 1.0)
         job_id: str | None = run.position.get("job")
-        job = self.exports.look(job_id) if job_id else self.exports.begin()
-        position: dict[str, Any] = {"job": job.id, "lines": run.position.get("lines", 0)}
-        with self.engine.begin() as connection:
-            runs.keep(connection, run.id, position)
+        try:
+            job = self.exports.look(job_id) if job_id else self.exports.begin()
+        except NoExport as refused:
+            self._keep(run, by_search(refused))
+            return 0
+        position: Position = {"job": job.id, "lines": run.position.get("lines", 0)}
+        self._keep(run, position)
         if not job.done:
             return _LOOK_AGAIN
-        if not self._read(run, job, position, go_on):
-            return 0
-        self._doubt_the_rest(run)
+        with closing(exported(self.exports, job, position)) as batches:
+            return self._take(run, batches, go_on)
+
+    def _search(self, run: Run, go_on: Callable[[], bool]) -> float | None:
+        """Go on with searches; return when to ring again, None where nothing is left to be searched."""
+        while True:
+            grant = self.budget.take("read_users", "mass")
+            if not grant.granted:
+                return max(grant.wait, 1.0)
+            batch = next_page(self.windows, run.position)
+            if batch is None:
+                return None
+            if self._take(run, iter([batch]), go_on) is not None:
+                return 0
+
+    def _take(self, run: Run, batches: Iterator[Batch], go_on: Callable[[], bool]) -> float | None:
+        """Compare batches and write what is newer; None at their end, 0 where the slice is over."""
+        report = run.report
+        report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
+        for batch in batches:
+            told, bad = profiles(batch.lines)
+            loaded = load(self.engine, told, batch.covers, self.tolerances)
+            report["users"] += len(told)
+            report["written"] += loaded.changed
+            report["bad"] += len(bad) + len(loaded.refused)
+            report["unread"] += batch.unread
+            run.position.clear()
+            run.position.update(batch.position)
+            with self.engine.begin() as connection:
+                comparisons.note(connection, run.id, dict.fromkeys(told))
+                park(connection, run.id, batch, bad)
+                runs.keep(connection, run.id, run.position, report)
+            if not go_on():
+                return 0
         return None
 
-    def _read(self, run: Run, job: Job, position: dict[str, Any], go_on: Callable[[], bool]) -> bool:
-        """Go on reading the file; tell whether its end was reached."""
-        report = {"users": 0, "written": 0, "bad": 0, **run.report}
-        with closing(self.exports.lines(job)) as lines:
-            if sum(1 for _ in islice(lines, position["lines"])) < position["lines"]:
-                raise TenantDown("the export holds fewer lines than before")
-            for batch in batches(lines, BATCH):
-                told, bad = profiles(batch)
-                loaded = load(self.engine, told, self.tolerances)
-                position["lines"] += len(batch)
-                report["users"] += len(told)
-                report["written"] += loaded.changed
-                report["bad"] += len(bad) + len(loaded.refused)
-                with self.engine.begin() as connection:
-                    comparisons.note(connection, run.id, dict.fromkeys(told))
-                    notes.park_records(
-                        connection, "export", [(run.id, position["lines"], why, raw) for why, raw in bad]
-                    )
-                    runs.keep(connection, run.id, position, report)
-                if not go_on():
-                    return False
-        run.report.update(report)
-        return True
+    def _keep(self, run: Run, position: Position) -> None:
+        run.position.clear()
+        run.position.update(position)
+        with self.engine.begin() as connection:
+            runs.keep(connection, run.id, position)
 
     def _doubt_the_rest(self, run: Run) -> None:
         """Mark for a strong read who is live here and was not in the export: absence alone deletes nobody (P12)."""
@@ -115,18 +144,26 @@ class Reconcile:
         report = {**run.report, "extra": extra}
         with self.engine.begin() as connection:
             comparisons.forget(connection, run.id)
-            runs.end(connection, run.id, "complete", report)
+            runs.end(connection, run.id, "failed" if report["unread"] else "complete", report)
             end_wish(connection, run)
+            if report["unread"]:
+                notes.raise_condition(connection, INCOMPLETE, f"the daily comparison is {incomplete(report['unread'])}")
+            else:
+                notes.end_condition(connection, INCOMPLETE)
         log.info("reconciled", **report)
 
 
 def due(connection: Connection, every: timedelta) -> bool:
-    """Tell whether a run is under way, wanted, or a while ago. What failed is tried again after an hour."""
+    """Tell whether a run is under way, wanted, or a while ago. What failed is tried again after an hour.
+
+    One that could not read everybody has come to its end: the next would not read them either.
+    """
     found = runs.last(connection, "reconcile")
     if found is not None and found[0] == "running":
         return True
     ago = partial(_was_ago, connection, "reconcile")
-    if found is not None and found[0] == "failed" and not ago(timedelta(hours=1)):
+    broke_off = found is not None and found[0] == "failed" and not found[3].get("unread")
+    if broke_off and not ago(timedelta(hours=1)):
         return False
     wanted = connection.execute(text("SELECT 1 FROM conditions WHERE name = :name"), {"name": WANTED}).first()
     return wanted is not None or (every > timedelta(0) and ago(every))

@@ -10,7 +10,6 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from worker.auth0.client import Tenant
-from worker.auth0.exports import COVERS, Exports
 from worker.auth0.pace import Budget
 from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
@@ -20,8 +19,9 @@ from worker.store.comparisons import Kept
 from worker.store.runs import Run
 from worker.store.users import UserNews
 from worker.sync import answers
-from worker.sync.backfill import BATCH, AtIt, Progress, batches, profiles
-from worker.sync.patience import complete_job, when_allowed
+from worker.sync.backfill import AtIt, Progress, profiles
+from worker.sync.everyone import Everyone, Position, incomplete
+from worker.sync.patience import when_allowed
 
 KINDS: Final = ("missing", "extra", "stale", "different")
 # So many ids of each kind are shown.
@@ -42,11 +42,22 @@ class Drift:
     read: int = 0
     """Strong reads that it took."""
     mended: int = 0
+    braked: int = 0
+    """Deletions that wait for a human (P19)."""
+    bad: int = 0
+    """Lines that are no profiles."""
+    unread: int = 0
+    """Users whom no search can show."""
 
     @property
     def total(self) -> int:
         """How many users drift."""
         return sum(self.counts.values())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everybody was compared."""
+        return not (self.bad or self.unread)
 
     def add(self, kind: str, user_id: str, names: list[str]) -> None:
         """Count one user."""
@@ -56,7 +67,8 @@ class Drift:
 
     def report(self) -> dict[str, Any]:
         """As the run keeps it: no ids."""
-        return {"users": self.users, **self.counts, "read": self.read, "mended": self.mended}
+        left = {"braked": self.braked, "bad": self.bad, "unread": self.unread}
+        return {"users": self.users, **self.counts, "read": self.read, "mended": self.mended, **left}
 
 
 @dataclass(slots=True)
@@ -64,11 +76,13 @@ class Verify:
     """The comparison, over what it needs. It may sleep: a person waits for it."""
 
     engine: Engine
-    exports: Exports
+    everyone: Everyone
     tenant: Tenant
     budget: Budget
     watch: Callable[[Progress], None] = lambda _: None
     repair: bool = False
+    allow_deletes: int = 0
+    """How many of the deletions it finds may pass the brake (P19)."""
     drift: Drift = field(default_factory=Drift)
 
     def run(self) -> Drift:
@@ -81,7 +95,7 @@ class Verify:
         try:
             self._compare(run)
             self._confirm(run)
-            state = "complete"
+            state = "complete" if self.drift.is_whole else "failed"
         finally:
             with self.engine.begin() as connection:
                 comparisons.forget(connection, run.id)
@@ -90,27 +104,27 @@ class Verify:
         return self.drift
 
     def _compare(self, run: Run) -> None:
-        position: dict[str, Any] = {}
-        progress = Progress()
+        progress = Progress(total=self.everyone.total())
 
         def preparing(percentage: float) -> None:
             progress.percentage = percentage
             self.watch(progress)
 
-        def note() -> None:
+        def note(position: Position) -> None:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id, position)
 
-        job = complete_job(self.exports, self.budget, position, note, preparing)
-        progress.percentage = None
-        with closing(self.exports.lines(job)) as lines:
-            for batch in batches(lines, BATCH):
-                told, _bad = profiles(batch)
+        with closing(self.everyone.batches({}, note, preparing)) as batches:
+            for batch in batches:
+                progress.percentage = None
+                told, bad = profiles(batch.lines)
                 with self.engine.begin() as connection:
                     here = comparisons.kept(connection, list(told))
-                    comparisons.note(connection, run.id, compare(told, here))
+                    comparisons.note(connection, run.id, compare(told, here, batch.covers))
                     runs.keep(connection, run.id)
                 self.drift.users += len(told)
+                self.drift.bad += len(bad)
+                self.drift.unread += batch.unread
                 progress.users = self.drift.users
                 self.watch(progress)
         with self.engine.begin() as connection:
@@ -131,9 +145,10 @@ class Verify:
     def _ask(self, user_id: str, kind: str) -> None:
         """Read one suspect strongly: drift is what differs from that, in a row that nothing else is about to mend."""
         claim = None
+        allowed = kind == "extra" and self.allow_deletes > 0
         if self.repair:
             with self.engine.begin() as connection:
-                users.mark(connection, [UserNews(user_id, strong=True)])
+                users.mark(connection, [UserNews(user_id, strong=True, deletion_announced=allowed)])
                 claim = users.claim_one(connection, user_id, lease=_LEASE)
         answer = when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
         self.drift.read += 1
@@ -144,14 +159,18 @@ class Verify:
         if claim is not None:
             applied = answers.apply(self.engine, [(claim, answer)], on_strong, settle=None)
             self.drift.mended += applied.written
+            self.drift.braked += applied.braked
+            self.allow_deletes -= allowed and answer is None
 
 
-def compare(told: Mapping[str, Profile], here: Mapping[str, Kept]) -> dict[str, str | None]:
-    """Return what is suspected of each user of an export; None where nothing is, or a mark says that somebody will look."""
-    return {user_id: _suspicion(said, here.get(user_id)) for user_id, said in told.items()}
+def compare(
+    told: Mapping[str, Profile], here: Mapping[str, Kept], covers: frozenset[str] | None
+) -> dict[str, str | None]:
+    """Return what is suspected of each user that was read; None where nothing is, or a mark says that somebody will look."""
+    return {user_id: _suspicion(said, here.get(user_id), covers) for user_id, said in told.items()}
 
 
-def _suspicion(said: Profile, held: Kept | None) -> str | None:
+def _suspicion(said: Profile, held: Kept | None, covers: frozenset[str] | None) -> str | None:
     if held is None or (held.profile is None and not held.marked):
         return "missing"
     if held.marked or held.profile is None:
@@ -159,7 +178,7 @@ def _suspicion(said: Profile, held: Kept | None) -> str | None:
     ours, theirs = profile_time(held.profile.get("updated_at")), profile_time(said.get("updated_at"))
     if ours is not None and theirs is not None and ours != theirs:
         return "stale" if theirs > ours else None
-    return "different" if differing(held.profile, said, COVERS) else None
+    return "different" if differing(held.profile, said, covers) else None
 
 
 def drifting(held: Kept | None, answer: Profile | None) -> list[str] | None:
@@ -182,4 +201,18 @@ def shown(drift: Drift, hide: Callable[[str], str]) -> Sequence[str]:
             lines.append(f"{drift.counts[kind]} {kind}: {some}")
     if drift.mended:
         lines.append(f"{drift.mended} mended")
+    if drift.braked:
+        lines.append(f"{drift.braked} deletions wait for an answer: see `understudy brake`")
+    if drift.bad:
+        lines.append(f"incomplete: {drift.bad} lines could not be read")
+    if drift.unread:
+        lines.append(incomplete(drift.unread))
     return lines
+
+
+def as_json(drift: Drift, hide: Callable[[str], str]) -> dict[str, Any]:
+    """Return the same for a program."""
+    examples = {
+        kind: [{"user": hide(one), "attributes": names} for one, names in some] for kind, some in drift.examples.items()
+    }
+    return {**drift.report(), "complete": drift.is_whole, "examples": examples}

@@ -13,7 +13,9 @@ from tests.simulator.running import Simulator
 from worker.auth0.client import Tenant
 from worker.auth0.exports import Exports
 from worker.auth0.pace import Budget
+from worker.auth0.windows import Windows
 from worker.settings import Settings
+from worker.sync.everyone import Everyone
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class Asking:
     @property
     def exports(self) -> Exports:
         return Exports(self.tenant, self.settings)
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.tenant)
+
+    @property
+    def everyone(self) -> Everyone:
+        return Everyone(self.exports, self.windows, self.budget)
 
 
 def settings_for(auth0: Simulator, redis_url: str, **changes: Any) -> Settings:

@@ -19,7 +19,7 @@ from tests.worker.sync.asking import asking, settings_for
 from worker.auth0.exports import COVERS
 from worker.domain.snapshots import differing
 from worker.domain.users import Tolerances
-from worker.errors import TenantDown
+from worker.errors import Refused, TenantDown
 from worker.settings import Settings
 from worker.store import runs
 from worker.sync.backfill import AtIt, Backfill, Progress, load
@@ -63,7 +63,7 @@ def backfill(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Calla
     with asking(auth0, redis_url) as parts:
 
         def make(watch: Callable[[Progress], None] = lambda _: None) -> Backfill:
-            return Backfill(engine, parts.exports, parts.budget, TOLERANCES, watch)
+            return Backfill(engine, parts.everyone, TOLERANCES, watch=watch)
 
         yield make
 
@@ -183,6 +183,54 @@ def test_a_file_that_breaks_off_is_opened_again_or_left_unfinished(
     assert differences(engine, auth0) == []
 
 
+REFUSALS = [
+    {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}},
+    {"where": "api", "kind": "status", "status": 400, "match": {"method": "POST", "path": "users-exports"}},
+    {"where": "export", "kind": "fail"},
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["plan", "option", "job"])
+def test_without_an_export_the_tenant_is_searched_by_windows(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill], refusal: dict[str, Any]
+) -> None:
+    auth0.control("PUT", "faults", [refusal])
+    done = backfill().run()
+    assert (done.users, done.written, done.unread, done.total) == (2_500, 2_500, 0, 2_500)
+    assert differences(engine, auth0) == []
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill]
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.users >= 1_000:
+            raise Stop
+
+    auth0.control("PUT", "faults", REFUSALS[:1])
+    with pytest.raises(Stop):
+        backfill(stop).run()
+    auth0.control("PUT", "faults", [])  # an export could be had now: the search goes on all the same
+    seen: list[int] = []
+    assert backfill(lambda progress: seen.append(progress.users)).run().users == 2_500
+    assert min(seen) >= 1_000
+    assert differences(engine, auth0) == []
+
+
+def test_where_the_pulls_begin_is_settled_before_anything_is_read(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill]
+) -> None:
+    auth0.control("PUT", "faults", [{"where": "api", "kind": "status", "status": 403, "match": {"path": "/api/v2/"}}])
+    loop = backfill()
+    loop.pulls = {"logs": timedelta(minutes=10)}
+    with pytest.raises(Refused):
+        loop.run()
+    with engine.connect() as connection:
+        [place] = connection.execute(text("SELECT position, now() - stands_for AS back FROM feeds"))
+    assert place.position is None
+    assert place.back > timedelta(minutes=10)
+
+
 def profile(user_id: str, seconds: float, **said: Any) -> dict[str, Any]:
     moment = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     return {"user_id": user_id, "updated_at": moment.isoformat(), **said}
@@ -199,15 +247,15 @@ def row(engine: Engine, user_id: str) -> Any:
 
 
 def test_what_is_newer_here_stays(engine: Engine) -> None:
-    load(engine, {"auth0|a": profile("auth0|a", 10, name="new")}, TOLERANCES)
-    load(engine, {"auth0|a": profile("auth0|a", 5, name="old")}, TOLERANCES)
+    load(engine, {"auth0|a": profile("auth0|a", 10, name="new")}, COVERS, TOLERANCES)
+    load(engine, {"auth0|a": profile("auth0|a", 5, name="old")}, COVERS, TOLERANCES)
     assert row(engine, "auth0|a").profile["name"] == "new"
 
 
 def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO users (user_id, version, deleted_at) VALUES ('auth0|a', 1, now())"))
-    load(engine, {"auth0|a": profile("auth0|a", 10)}, TOLERANCES)
+    load(engine, {"auth0|a": profile("auth0|a", 10)}, COVERS, TOLERANCES)
     found = row(engine, "auth0|a")
     assert found.deleted_at is not None
     assert found.asks
@@ -216,18 +264,18 @@ def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:
 def test_a_profile_that_postgresql_cannot_hold_costs_its_neighbours_nothing(engine: Engine) -> None:
     told = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
     told["auth0|5"]["user_metadata"] = {"note": "a\x00b"}
-    assert load(engine, told, TOLERANCES).changed == 10
+    assert load(engine, told, COVERS, TOLERANCES).changed == 10
     assert row(engine, "auth0|5").profile["user_metadata"] == {"note": "a\ufffdb"}
 
 
 def test_whom_a_new_row_names_as_linked_is_asked_for_if_we_have_them(engine: Engine) -> None:
-    load(engine, {"sms|1": profile("sms|1", 0)}, TOLERANCES)
+    load(engine, {"sms|1": profile("sms|1", 0)}, COVERS, TOLERANCES)
     identities = [
         {"provider": "auth0", "user_id": "a"},
         {"provider": "sms", "user_id": "1"},
         {"provider": "sms", "user_id": "2"},
     ]
-    load(engine, {"auth0|a": profile("auth0|a", 5, identities=identities)}, TOLERANCES)
+    load(engine, {"auth0|a": profile("auth0|a", 5, identities=identities)}, COVERS, TOLERANCES)
     assert row(engine, "sms|1").asks
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 2

@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
-from worker.auth0.exports import JobFailed
+from worker.auth0.exports import JobGone
 from worker.domain.users import Tolerances
+from worker.errors import Refused
 from worker.store import notes, runs
 from worker.sync.reconcile import WANTED, Reconcile
 
@@ -46,7 +48,7 @@ def reconcile(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Call
 
         def run(batches: int = 100, every: timedelta = DAY) -> float | None:
             left = iter(range(batches - 1))
-            loop = Reconcile(engine, parts.exports, parts.budget, TOLERANCES, every)
+            loop = Reconcile(engine, parts.exports, parts.windows, parts.budget, TOLERANCES, every)
             return loop.run(go_on=lambda: next(left, None) is not None)
 
         yield run
@@ -140,21 +142,65 @@ def test_who_was_confirmed_since_the_export_began_is_no_absentee(
     assert ask(engine, "SELECT count(*) FROM news") == 0
 
 
-def test_a_failed_export_is_a_failed_run_and_tried_again_after_an_hour(
-    auth0: Simulator, engine: Engine, reconcile: Callable[..., float | None]
+REFUSES_SEARCHES = {"where": "api", "kind": "status", "status": 403, "match": {"method": "GET", "path": "/users$"}}
+
+
+@pytest.fixture
+def refusing(auth0: Simulator) -> Iterator[Callable[..., None]]:
+    yield lambda *faults: auth0.control("PUT", "faults", list(faults))
+    auth0.control("PUT", "faults", [])
+
+
+def test_an_export_that_is_gone_is_a_failed_run_and_tried_again_after_an_hour(
+    engine: Engine, reconcile: Callable[..., float | None]
 ) -> None:
-    auth0.control("PUT", "faults", [{"where": "export", "kind": "fail"}])
     want(engine)
-    try:
-        with pytest.raises(JobFailed):
-            run_dry(reconcile)
-    finally:
-        auth0.control("PUT", "faults", [])
+    while reconcile(1) != 0:
+        pass
+    ask(engine, """UPDATE runs SET position = '{"job": "job_nobody_knows", "lines": 0}' RETURNING 1""")
+    with pytest.raises(JobGone):
+        reconcile()
     assert report(engine)[0] == "failed"
     assert reconcile() is None
     ask(engine, "UPDATE runs SET started_at = now() - interval '2 hours' RETURNING 1")
     run_dry(reconcile)
     assert report(engine)[0] == "complete"
+
+
+def test_a_failed_export_is_followed_by_searches_a_page_a_slice(
+    refusing: Callable[..., None], engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    refusing({"where": "export", "kind": "fail"})
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
+    want(engine)
+    assert run_dry(reconcile, batches=1) > 25
+    state, told = report(engine)
+    assert (state, told["users"], told["written"], told["extra"], told["unread"]) == ("complete", 2_500, 2_500, 1, 0)
+
+
+def test_a_slice_that_is_refused_is_gone_on_with(
+    refusing: Callable[..., None], engine: Engine, reconcile: Callable[..., float | None], redis_url: str
+) -> None:
+    refusing({"where": "export", "kind": "fail"}, REFUSES_SEARCHES)
+    want(engine)
+    with pytest.raises(Refused):
+        run_dry(reconcile)
+    assert report(engine)[0] == "running"
+    refusing()
+    with Redis.from_url(redis_url) as redis:
+        redis.flushdb()  # the pause of a refusal
+    run_dry(reconcile)
+    assert report(engine)[0] == "complete"
+
+
+def test_what_a_crash_of_postgresql_took_is_read_again(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    want(engine)
+    while reconcile(1) != 0:
+        pass
+    assert ask(engine, "SELECT count(*) FROM exported") > 0
+    ask(engine, "WITH lost AS (DELETE FROM exported RETURNING 1) SELECT count(*) FROM lost")
+    run_dry(reconcile)
+    assert report(engine)[1]["extra"] == 0
 
 
 def test_two_at_once_are_one(engine: Engine, reconcile: Callable[..., float | None]) -> None:

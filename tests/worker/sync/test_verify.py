@@ -13,10 +13,11 @@ from sqlalchemy import Engine, create_engine, text
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
 from worker.domain.users import Tolerances
+from worker.errors import Refused
 from worker.store import runs, users
 from worker.store.users import UserNews
 from worker.sync.backfill import Backfill
-from worker.sync.verify import Drift, Verify, shown
+from worker.sync.verify import Drift, Verify, as_json, shown
 
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
 
@@ -46,10 +47,10 @@ Run = Callable[..., Drift]
 def verify(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Run]:
     """A copy that equals the tenant, and the comparison of the two."""
     with asking(auth0, redis_url) as parts:
-        exports, tenant, budget = parts.exports, parts.tenant, parts.budget
-        Backfill(engine, exports, budget, TOLERANCES).run()
-        assert Verify(engine, exports, tenant, budget, repair=True).run().counts["missing"] == 0
-        yield lambda **how: Verify(engine, exports, tenant, budget, **how).run()
+        everyone, tenant, budget = parts.everyone, parts.tenant, parts.budget
+        Backfill(engine, everyone, TOLERANCES).run()
+        assert Verify(engine, everyone, tenant, budget, repair=True).run().counts["missing"] == 0
+        yield lambda **how: Verify(engine, everyone, tenant, budget, **how).run()
 
 
 def execute(engine: Engine, sql: str, **values: Any) -> None:
@@ -139,14 +140,70 @@ def test_whoever_left_since_the_export_is_no_drift(auth0: Simulator, engine: Eng
     assert (drift.total, drift.read) == (0, 1)
 
 
-def test_a_comparison_that_fails_is_never_called_complete(auth0: Simulator, engine: Engine, verify: Run) -> None:
-    auth0.control("PUT", "faults", [{"where": "export", "kind": "fail"}])
-    try:
-        with pytest.raises(Exception, match="gave the export up"):
-            verify()
-    finally:
-        auth0.control("PUT", "faults", [])
+REFUSES_EXPORTS = {
+    "where": "api",
+    "kind": "status",
+    "status": 403,
+    "match": {"method": "POST", "path": "users-exports"},
+}
+REFUSES_SEARCHES = {"where": "api", "kind": "status", "status": 403, "match": {"method": "GET", "path": "/users$"}}
+
+
+@pytest.fixture
+def refusing(auth0: Simulator) -> Iterator[Callable[..., None]]:
+    yield lambda *faults: auth0.control("PUT", "faults", list(faults))
+    auth0.control("PUT", "faults", [])
+
+
+def test_a_comparison_that_fails_is_never_called_complete(
+    refusing: Callable[..., None], engine: Engine, verify: Run
+) -> None:
+    refusing({"where": "export", "kind": "fail"}, REFUSES_SEARCHES)
+    with pytest.raises(Refused):
+        verify()
     with engine.connect() as connection:
         found = runs.last(connection, "verify")
     assert found is not None
     assert found[0] == "failed"
+
+
+def test_without_an_export_the_same_drift_is_found_by_searches(
+    refusing: Callable[..., None], engine: Engine, verify: Run
+) -> None:
+    refusing(REFUSES_EXPORTS)
+    verify(repair=True)  # a search shows whole profiles: what an export does not cover is mended too
+    assert verify().total == 0
+    whom = spoil(engine)
+    drift = verify()
+    assert drift.users == 300
+    assert drift.counts == {"missing": 1, "extra": 1, "stale": 1, "different": 1}
+    assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
+
+
+def vanish(engine: Engine, number: int) -> None:
+    execute(
+        engine,
+        """INSERT INTO users (user_id, profile, synced_at)
+        SELECT 'auth0|gone' || n, jsonb_build_object('user_id', 'auth0|gone' || n), now() - interval '1 day' FROM generate_series(1, :n) n""",
+        n=number,
+    )
+
+
+def test_deletions_beyond_a_day_s_share_wait_for_a_human(engine: Engine, verify: Run) -> None:
+    vanish(engine, 15)
+    drift = verify(repair=True)
+    assert (drift.counts["extra"], drift.mended, drift.braked) == (15, 10, 5)
+    assert "5 deletions wait for an answer" in "\n".join(shown(drift, str))
+
+
+def test_as_many_deletions_pass_as_a_human_allows(engine: Engine, verify: Run) -> None:
+    vanish(engine, 15)
+    drift = verify(repair=True, allow_deletes=3)
+    assert (drift.mended, drift.braked) == (13, 2)
+
+
+def test_a_program_is_told_the_same(engine: Engine, verify: Run) -> None:
+    spoil(engine)
+    told = as_json(verify(), lambda _: "u")
+    assert told["complete"]
+    assert (told["stale"], told["examples"]["different"]) == (1, [{"user": "u", "attributes": ["nickname"]}])
