@@ -16,9 +16,10 @@ from worker.store import inbox, notes
 from worker.store.inbox import Claimed
 from worker.store.session import without_waiting
 
-# A claim: while PostgreSQL writes one part of it the next is decoded, and no other source waits long for its turn.
+# A claim: while PostgreSQL writes one part of it the next is prepared. Between two claims neither has anything to do, so
+# they are large (an eighth of the time went there at 24 MiB); yet no other source waits much longer than a second for its turn.
 BATCH_ROWS = 2_000
-BATCH_BYTES = 24 * 1024 * 1024
+BATCH_BYTES = 64 * 1024 * 1024
 # A part: large enough that one statement carries thousands of users, small enough for a small dyno's memory.
 PART_BYTES = 6 * 1024 * 1024
 # Longer than a batch takes by far; a killed worker's deliveries are claimed again after it.
