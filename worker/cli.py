@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 from redis.exceptions import RedisError
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from worker import views
 from worker.commands import parked
 from worker.commands.doctor import doctor
 from worker.commands.process import lent_parts
 from worker.errors import Error
-from worker.logs import configure, fingerprint
+from worker.logs import configure, describe, fingerprint, frames
 from worker.progress import watching
 from worker.settings import settings
 from worker.setup import run as setup
@@ -239,6 +240,13 @@ def main() -> None:
         sys.exit(2)
     except RedisError:
         print("understudy: Redis cannot be reached at REDIS_URL: is it running, is the URL right?", file=sys.stderr)
+        sys.exit(2)
+    except SQLAlchemyError as error:
+        kind = describe(error.__cause__ or error)
+        print(f"understudy: PostgreSQL refused a statement ({kind}): its own log says why", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 a traceback's last line may quote somebody's data
+        print(f"understudy: this is a bug: {describe(error)}, by {', '.join(frames(error))}", file=sys.stderr)
         sys.exit(2)
 
 

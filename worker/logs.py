@@ -13,11 +13,14 @@ import structlog
 
 from worker.settings import Settings
 
-# Libraries that put URLs (ids can be e-mail addresses), request bodies or SQL values into their messages.
-_TALKATIVE = ("httpx", "httpcore", "auth0", "sqlalchemy", "psycopg", "urllib3", "kombu", "amqp", "uvicorn.access")
-
-# A line for each task and each ring, where one for each batch says more.
-_CHATTY = ("alembic", "celery")
+# LOG_LEVEL is for these. Of any library we are told warnings at most: what else they say, at INFO or DEBUG, are URLs (ids can
+# be e-mail addresses), headers, and a line for each task where one for each batch says more.
+_OURS = ("api", "worker", "uvicorn.error")
+# These put what they were given into their warnings too: URLs, request bodies, SQL values.
+_TALKATIVE = (
+    *("httpx", "httpcore", "httpx2", "httpcore2", "auth0", "fern", "authlib", "urllib3"),
+    *("sqlalchemy", "psycopg", "redis", "kombu", "amqp", "uvicorn.access"),
+)
 # Servers that bring handlers of their own.
 _SELF_CONFIGURED = ("uvicorn", "uvicorn.error", "celery")
 
@@ -42,6 +45,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}{place}"
 
 
+def frames(error: BaseException) -> list[str]:
+    """Return where an error came through, the last eight places, the innermost last."""
+    found = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in found][-8:]
+
+
 def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace a traceback by the kinds and places of its errors; SQLAlchemy's and PostgreSQL's quote whole rows."""
     info = event.pop("exc_info", None)
@@ -50,9 +59,7 @@ def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         event["error"] = describe(error)
-        event["frames"] = [
-            f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
-        ][-8:]
+        event["frames"] = frames(error)
     return event
 
 
@@ -85,12 +92,13 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    root.setLevel(max(level, logging.WARNING))
     for name in _SELF_CONFIGURED:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.excepthook = _last_words

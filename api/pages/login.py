@@ -20,6 +20,13 @@ CALLBACK: Final = "/callback"
 _LEEWAY: Final = 30
 # What the tenant says in words meant for people: an Action that denies a login, a block.
 _MEANT_FOR_PEOPLE: Final = {"unauthorized", "access_denied"}
+# Of OAuth and OpenID Connect. The code comes in the URL, where anybody can write anything: of others, the log has no word.
+_CODES: Final = _MEANT_FOR_PEOPLE | {
+    *("invalid_request", "invalid_client", "invalid_grant", "invalid_scope", "unauthorized_client", "server_error"),
+    *("unsupported_response_type", "unsupported_grant_type", "temporarily_unavailable", "request_not_supported"),
+    *("interaction_required", "login_required", "account_selection_required", "consent_required"),
+    *("mismatching_state", "missing_token", "too_many_requests", "mfa_required"),
+}
 
 
 class Login:
@@ -99,9 +106,10 @@ class Login:
     async def _refused(self, session: Session, error: OAuthError) -> Response:
         """Say why Auth0 let nobody in, in its own words where they are meant for people."""
         await self._site.sessions.end(session)
-        log.info("login_refused", error=str(error.error)[:50])
-        if error.error in _MEANT_FOR_PEOPLE:
-            return self._failed(403, f"Auth0 did not let you in: {str(error.description or error.error)[:200]}.")
+        code = str(error.error)
+        log.info("login_refused", error=code if code in _CODES else "of no known kind")
+        if code in _MEANT_FOR_PEOPLE:
+            return self._failed(403, f"Auth0 did not let you in: {str(error.description or code)[:200]}.")
         return self._failed(502, "Auth0 did not take this login. Please try again.")
 
     async def leave(self, visit: Visit) -> Response:
