@@ -6,7 +6,6 @@ not count failures against its pauses (2.15). So the keys are kept here, and PyJ
 
 import asyncio
 import json
-import ssl
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWTError
 from jwt.algorithms import RSAAlgorithm
 
-from worker.errors import TenantDown, WrongSetting
+from worker.errors import TenantDown
 from worker.logs import get_logger
 from worker.settings import Settings
+from worker.trust import trust
 
 log = get_logger(__name__)
 
@@ -170,14 +170,3 @@ def _public_key(jwk: dict[str, Any]) -> RSAPublicKey | None:
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return key if isinstance(key, RSAPublicKey) and key.key_size >= LEAST_BITS else None
-
-
-def trust(settings: Settings) -> ssl.SSLContext:
-    """Return whom to trust for the tenant: the usual authorities and AUTH0_CA_FILE. Raises WrongSetting if that is none."""
-    context = httpx.create_ssl_context()
-    if settings.auth0_ca_file:
-        try:
-            context.load_verify_locations(cafile=settings.auth0_ca_file)
-        except OSError:  # ssl.SSLError is one
-            raise WrongSetting("AUTH0_CA_FILE is no readable file of PEM certificates") from None
-    return context

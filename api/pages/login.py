@@ -9,9 +9,9 @@ from joserfc.errors import JoseError
 from starlette.responses import Response
 
 from api.pages.site import Site, Visit
-from api.signing_keys import trust
 from worker.logs import get_logger
 from worker.music.sessions import Session
+from worker.trust import trust
 
 log = get_logger(__name__)
 

@@ -13,9 +13,10 @@ import httpx
 import msgspec
 
 from worker.auth0.client import Tenant
-from worker.auth0.transport import CONNECT_SECONDS, MAX_ANSWER_BYTES, trust
+from worker.auth0.transport import CONNECT_SECONDS, MAX_ANSWER_BYTES
 from worker.errors import Refused, TenantDown, Throttled
 from worker.settings import Settings
+from worker.trust import trust
 
 QUIET: Final = 2.0
 """Seconds without a message after which the feed has nothing more to say."""

@@ -14,9 +14,10 @@ import httpx
 import msgspec
 
 from worker.auth0.client import NO_RETRIES, Tenant
-from worker.auth0.transport import Answer, NotUsable, trust
+from worker.auth0.transport import Answer, NotUsable
 from worker.errors import Permanent, TenantDown
 from worker.settings import Settings
+from worker.trust import trust
 
 # What is asked for, and so what an export covers (P2): every root attribute that Auth0 documents.
 FIELDS: Final = (

@@ -8,7 +8,6 @@ httpx logs each URL at INFO and httpcore each header at DEBUG; worker.logs keeps
 """
 
 import re
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from worker.errors import TenantDown, WrongSetting
+from worker.errors import TenantDown
 from worker.settings import Settings
+from worker.trust import trust
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """After decompression; a page of 100 profiles at Auth0's cap of 10 KB is 1 MB."""
@@ -110,14 +110,3 @@ def _bounded(response: httpx.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise httpx.ReadTimeout("the answer dribbles in")
     return bytes(body)
-
-
-def trust(settings: Settings) -> ssl.SSLContext:
-    """Return what certificates are believed: the usual authorities, and AUTH0_CA_FILE's."""
-    context = httpx.create_ssl_context()
-    if settings.auth0_ca_file:
-        try:
-            context.load_verify_locations(cafile=settings.auth0_ca_file)
-        except OSError:  # ssl.SSLError is one
-            raise WrongSetting("AUTH0_CA_FILE is no readable file of PEM certificates") from None
-    return context
