@@ -19,9 +19,14 @@ Attribute = Literal["displayName", "plan"]
 
 PLACES: Mapping[Part, str] = {"roles": "app_metadata", "plan": "app_metadata", "displayName": "user_metadata"}
 
+PROFILE_CAP = 10 * 1024
+"""Bytes of a whole profile that Auth0 takes. Source: auth0.com/docs, "Deprecations and Migrations", 2026-08-04."""
+
 MOST_IN_A_DAY = 10
 """Pushes for one user, after which somebody else must be undoing them (P18)."""
 _REST, _LONGEST_REST = timedelta(seconds=10), timedelta(minutes=5)
+# Of somebody who waits for a wish: who signs up gets a default name pushed, and chooses another one right away.
+_WISHED_REST, _LONGEST_WISHED_REST = timedelta(seconds=1), timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,13 @@ def not_shown(profile: Mapping[str, Any], values: Mapping[Part, Any]) -> list[Pa
     return [part for part, value in values.items() if (_metadata(profile, PLACES[part]) or {}).get(part) != value]
 
 
+def size_with(profile: Mapping[str, Any], body: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the bytes that a profile would have after a PATCH: Auth0 does not say that it is the cap which refuses one."""
+    written = {place: {**(_metadata(profile, place) or {}), **sent} for place, sent in body.items()}
+    text = json.dumps({**profile, **written}, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode(errors="surrogatepass"))
+
+
 def _metadata(profile: Mapping[str, Any], place: str) -> Mapping[str, Any] | None:
     """Return one kind of metadata, empty where there is none; None for what is no object."""
     found = profile.get(place)
@@ -150,8 +162,8 @@ def rest(pushes_in_the_last_hour: int, *, wished: bool) -> timedelta:
     """
     if pushes_in_the_last_hour == 0:
         return timedelta(0)
-    longest = _REST if wished else _LONGEST_REST
-    return min(timedelta(seconds=_REST.total_seconds() * 2 ** min(pushes_in_the_last_hour - 1, 10)), longest)
+    first, longest = (_WISHED_REST, _LONGEST_WISHED_REST) if wished else (_REST, _LONGEST_REST)
+    return min(first * (1 << min(pushes_in_the_last_hour - 1, 10)), longest)
 
 
 _ECHO = "understudy-"

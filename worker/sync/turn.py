@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from worker.auth0.client import Rejected, Tenant
-from worker.domain.pushes import echo_name, not_shown
+from worker.domain.pushes import PROFILE_CAP, echo_name, not_shown, size_with
 from worker.domain.users import Profile, on_strong
 from worker.errors import BadRecord, Permanent, Refused, Throttled, WrongSetting
 from worker.logs import fingerprint, get_logger
@@ -33,12 +33,16 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Sending:
-    """A PATCH about to be sent: written down, its lease renewed. `more`: other parts are to follow it."""
+    """A PATCH about to be sent: written down, its lease renewed. `more`: other parts are to follow it.
+
+    `size` is what the profile will have, in bytes.
+    """
 
     mark: Mark
     person: Person
     plan: Plan
     more: bool
+    size: int
     correlation_id: UUID
 
 
@@ -122,7 +126,8 @@ class Turns:
             parts = list(plan.send.values)
             if mark.attempts and len(parts) > 1:  # together they were rejected: each is tried alone (P18)
                 plan = replace(plan, send=plan.send.only(parts[:1]))
-            sending = _Sending(mark, person, plan, len(parts) > len(plan.send.values), uuid4())
+            more, size = len(parts) > len(plan.send.values), size_with(profile, plan.send.body())
+            sending = _Sending(mark, person, plan, more, size, uuid4())
             _intend(connection, sending)
             return sending
 
@@ -177,7 +182,7 @@ class Turns:
         log.warning("a push is rejected", user=self._name(mark.user_id), parts=parts, reason=str(error))
         mark.attempts += 1
         if len(parts) == 1:
-            plan = plan.also_waiting(plan.parked({parts[0]: str(error)}))
+            plan = plan.also_waiting(plan.parked({parts[0]: _reason(sending, error)}))
         with self.engine.begin() as connection:
             pushed.withdraw(connection, sending.correlation_id)
             if len(parts) > 1 or sending.more:
@@ -211,6 +216,12 @@ class Turns:
 
     def _name(self, user_id: str) -> str:
         return fingerprint(user_id, self.fingerprint_key)
+
+
+def _reason(sending: _Sending, error: Rejected) -> str:
+    if sending.size <= PROFILE_CAP:
+        return str(error)
+    return f"{error}; the profile would have {sending.size:,} bytes, and Auth0's cap is {PROFILE_CAP:,}"
 
 
 def _intend(connection: Connection, sending: _Sending) -> None:

@@ -5,7 +5,7 @@
 // HTML, so a form that came back unchanged keeps it.
 "use strict";
 {
-  const OFTEN = 1000, SELDOM = 15000, PATIENCE = 30000; // milliseconds
+  const OFTEN = 1000, SELDOM = 5000, PATIENCE = 30000; // milliseconds
   const UNREACHABLE = "The service could not be reached. Maybe nothing was saved; please try again.";
   const LIVE = "[data-live]", ALL = "[data-live], [data-swap], [data-said]";
   let eager = 0; // look often until then: a play is counted within a second or so
@@ -84,8 +84,10 @@
       if (location.search) history.replaceState(null, "", "/"); // it shows the first of each list again
       eager = Date.now() + 5000;
       const wrong = document.querySelector("[aria-invalid=true]");
-      if (wrong) wrong.focus();
-      else if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
+      if (wrong) {
+        wrong.focus();
+        wrong.form.scrollIntoView({ block: "nearest" }); // what is wrong is said below the field
+      } else if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
     } catch (error) {
       say(error.constructor === Error ? error.message : UNREACHABLE);
     }
