@@ -1,6 +1,7 @@
 """Push against a simulated tenant over HTTPS (docs/protocol.md P15 to P20): what was earned or wished gets there, nothing else does."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -299,6 +300,15 @@ def test_a_role_removed_by_hand_comes_back_and_a_foreign_one_given_meanwhile_sta
     assert push.held(user_id)["roles"] == ["admin", "playlist_editor"]
 
 
+def test_a_wish_whose_mark_is_lost_is_found_by_the_sweep(ada: tuple[Pusher, str]) -> None:  # P15
+    push, user_id = ada
+    push.wishes(user_id, "plan", "pro")
+    push.sql("DELETE FROM pushes")
+    assert push.sweep() == 1
+    push.push()
+    assert push.held(user_id)["plan"] == "pro"
+
+
 def test_the_sweep_goes_through_everybody_by_slices(ada: tuple[Pusher, str], monkeypatch: pytest.MonkeyPatch) -> None:
     push, _ = ada
     ids = push.auth0.sign_up(7)
@@ -567,6 +577,21 @@ def test_who_logs_in_without_a_name_gets_the_default_one_last(pusher: Any) -> No
     assert pushed == [editor, nameless]
 
 
+def test_who_turns_out_to_want_a_default_name_alone_goes_last(pusher: Any) -> None:  # P17
+    push = pusher(default_display_name="user")
+    nameless, editor = push.auth0.sign_up(2, connection="Username-Password-Authentication")
+    push.patch(nameless, user_metadata={"displayName": None})
+    push.patch(editor, user_metadata={"displayName": "Ada"})
+    push.knows(nameless, login=True)
+    push.knows(editor)
+    push.plays(editor, 100)
+    with push.engine.begin() as connection:
+        pushes.mark(connection, [nameless])  # by somebody who did not know better
+    push.sql("UPDATE pushes SET last = false, due_at = now() - interval '1 min' WHERE user_id = :id", id=nameless)
+    push.push()
+    assert push.ask("SELECT user_id FROM pushed ORDER BY id") == [(editor,), (nameless,)]
+
+
 def test_the_default_name_is_never_written_over_a_name_chosen_meanwhile(pusher: Any) -> None:  # P17
     push = pusher(default_display_name="user")
     [user_id] = push.auth0.sign_up(1, connection="Username-Password-Authentication")
@@ -626,7 +651,9 @@ def test_a_name_that_is_rejected_parks_and_does_not_hold_back_a_role(ada: tuple[
     assert push.held(user_id) == {"roles": ["playlist_editor"]}
     [(parked,)] = push.ask("SELECT parked FROM pushes")
     assert list(parked) == ["displayName"]
-    assert parked["displayName"]["reason"].startswith("Auth0 rejected the request: 400")
+    reason = parked["displayName"]["reason"]
+    assert reason.startswith("Auth0 rejected the request: 400")
+    assert re.search(r"the profile would have 12,\d{3} bytes, and Auth0's cap is 10,240$", reason)
     calls = push.calls()
     push.sql("UPDATE pushes SET due_at = now()")
     push.push()
@@ -645,7 +672,10 @@ def test_what_is_rejected_is_tried_again_when_the_profile_differs(ada: tuple[Pus
     push.plays(user_id, 100)
     push.fault(kind="status", status=status, match={"method": "PATCH"})
     push.push()
-    assert push.ask("SELECT parked ? 'roles', due_at = 'infinity' FROM pushes") == [(True, True)]
+    assert push.ask(
+        "SELECT parked -> 'roles' ->> 'reason' ~ '^Auth0 rejected the request: \\d+', due_at = 'infinity' FROM pushes"
+    ) == [(True, True)]
+    assert push.ask("SELECT FROM pushes WHERE parked::text ~ 'cap'") == []
     assert push.ask("SELECT count(*) FROM pushed") == [(0,)], "what was not carried out is counted"
     push.mend()
     push.sweep()
@@ -764,6 +794,21 @@ def test_who_earns_and_loses_a_role_all_the_time_costs_few_calls(ada: tuple[Push
     assert push.ask("SELECT count(*) FROM pushes WHERE rests_until > now()") == [(1,)]
     push.push()
     assert push.held(user_id)["roles"] == []
+
+
+def test_a_name_chosen_right_after_the_default_one_was_pushed_waits_for_a_second(pusher: Any) -> None:
+    push = pusher(default_display_name="user")
+    [user_id] = push.auth0.sign_up(1, connection="Username-Password-Authentication")
+    push.patch(user_id, user_metadata={"displayName": None})
+    push.knows(user_id, login=True)
+    push.sweep()
+    push.push()
+    assert push.held(user_id)["displayName"] == "user"
+    push.sql("UPDATE pushed SET pushed_at = now()")  # this very moment
+    push.wishes(user_id, "displayName", "Ada")
+    push.sql("UPDATE pushes SET due_at = now()")
+    push.push(wait=False)
+    assert push.ask("SELECT rests_until BETWEEN now() AND now() + interval '1 s' FROM pushes") == [(True,)]
 
 
 # P19: the brake
