@@ -16,11 +16,11 @@ from redis import Redis
 
 from tests.journeys.conftest import OnStage
 from tests.journeys.stage import Stage
+from tests.journeys.test_roles import editors, foreign_roles, gets_foreign_roles
 
 pytestmark = pytest.mark.journey
 
 AUDIENCE = "https://api.music.example/"
-EDITOR = "playlist_editor"
 LISTENERS, CAP = 1_000, 10
 CONNECTIONS = 32
 
@@ -115,10 +115,6 @@ def sums(stage: Stage) -> dict[str, int]:
     return dict(stage.query("SELECT user_id, plays FROM playlists"))
 
 
-def editors(stage: Stage) -> set[str]:
-    return {user["user_id"] for user in stage.tenant.truth() if EDITOR in user.get("app_metadata", {}).get("roles", [])}
-
-
 def kill_in_the_middle_of_a_count(stage: Stage) -> None:
     """Hold the worker up behind a lock of ours, so that it has claimed plays and written nothing of them."""
     with psycopg.connect(stage.database_url) as lock:
@@ -131,6 +127,7 @@ def kill_in_the_middle_of_a_count(stage: Stage) -> None:
 def test_every_play_counts_once_whoever_is_killed_on_the_way(play: OnStage) -> None:
     with play(people=len(PLAYED) + 8, settings={"AUTH0_AUDIENCE": AUDIENCE}) as stage:
         owners = tokens_of(stage, sorted(user["user_id"] for user in stage.tenant.truth())[: len(PLAYED)])
+        foreign = gets_foreign_roles(stage, owners)
         playlists, listeners = owned(stage, owners), listeners_of(stage)
         sent = [*plays(listeners, playlists, owners)] * 2
         assert len(sent) >= 2 * 10_000
@@ -157,4 +154,6 @@ def test_every_play_counts_once_whoever_is_killed_on_the_way(play: OnStage) -> N
         stage.wait_until(lambda: editors(stage) == earned, "the right people to be editors in Auth0")
         in_sql = "SELECT user_id FROM live_users WHERE 'playlist_editor' = ANY(roles)"
         stage.wait_until(lambda: {one for (one,) in stage.query(in_sql)} == earned, "and in SQL")
+        assert all(foreign[owner] for owner in owners)
+        assert {one: roles for one, roles in foreign_roles(stage).items() if one in foreign} == foreign
         assert stage.count("inbox WHERE source = 'plays' AND attempts > 1") > 0, "no plays were ever claimed twice"

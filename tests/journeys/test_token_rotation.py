@@ -61,3 +61,5 @@ def test_a_token_is_rotated_under_load_without_a_single_401(play: OnStage) -> No
         stage.assert_equal(at_least=30)
         assert stage.query("SELECT value FROM counters WHERE name = 'unauthorized_logs'") == []
         assert stage.deliver(b"[]", TOKEN) == 401
+        refused = "counters WHERE name = 'unauthorized_logs' AND value = 1"
+        stage.wait_until(lambda: stage.count(refused) == 1, "this one to be counted")
