@@ -63,6 +63,7 @@ async def home(visit: Visit) -> Response:
         is_editor=EDITOR in person.roles,
         other_roles=[role for role in person.roles if role != EDITOR],
         tier=visit.site.settings.role_tiers.get(EDITOR),
+        is_named=_is_named(person),
         is_travelling=_is_travelling(person, own.playlists, plays, visit),
         note=_placed(note, own.playlists, featured.playlists, is_editor=EDITOR in person.roles),
         play_id=lambda: str(uuid.uuid4()),
@@ -88,6 +89,13 @@ def _placed(
     if is_editor:
         shown.add("feature")
     return note if note is None or note.form in _FORMS | shown else msgspec.structs.replace(note, form="")
+
+
+def _is_named(person: Me) -> bool:
+    """Say whether Auth0 has the name that is shown: a default one may not be there yet, or never."""
+    metadata = msgspec.json.decode(person.profile.user_metadata)
+    chosen = metadata.get("displayName") if isinstance(metadata, dict) else None
+    return chosen is not None and chosen == person.display_name
 
 
 def _is_travelling(person: Me, own: Sequence[Playlist], plays: int, visit: Visit) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import httpx
+import psycopg
+import pytest
 
 from local.servers import EmbeddedPostgres, Redis
 from tests.api.conftest import StartWeb
@@ -61,6 +63,32 @@ def test_while_postgresql_is_away_the_page_asks_for_patience(
     finally:
         own_postgres.start()
     eventually(lambda: web.client.get("/", headers=HOST | cookie).status_code == 200, "the page to be back")
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (None, "You have not chosen one yet."),
+        ("{}", "You have not chosen one yet."),
+        ('{"user_metadata": {"displayName": "user"}}', "Auth0 has the same name."),
+    ],
+)
+def test_auth0_is_said_to_have_a_name_only_where_it_has(
+    start_web: StartWeb, database_url: str, redis_url: str, profile: str | None, said: str
+) -> None:
+    web = start_web(database_url, redis_url, **PAGE, DEFAULT_DISPLAY_NAME="user")
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO users (user_id, profile, user_metadata, synced_at) "
+            "VALUES ('auth0|ada', %(profile)s, %(profile)s::jsonb -> 'user_metadata', CASE WHEN %(profile)s::jsonb IS NOT NULL THEN now() END)",
+            {"profile": profile},
+        )
+        connection.execute(
+            "INSERT INTO sessions (session_hash, user_id, expires_at) VALUES (sha256(repeat('s', 43)::bytea), 'auth0|ada', now() + '1 h')"
+        )
+    text = web.client.get("/", headers=HOST | {"Cookie": f"__Host-understudy={'s' * 43}"}).text
+    assert 'Welcome, <span class="who">user</span>' in text
+    assert said in text
 
 
 def test_files_may_be_kept_and_are_what_they_say(start_web: StartWeb, module_database_url: str, redis_url: str) -> None:
