@@ -688,6 +688,23 @@ def test_what_is_rejected_is_tried_again_when_the_profile_differs(ada: tuple[Pus
     assert push.held(user_id)["roles"] == ["playlist_editor"]
 
 
+def test_what_is_rejected_is_tried_again_when_other_roles_are_earned(
+    ada: tuple[Pusher, str], pusher: Any
+) -> None:  # P18
+    user_id = ada[1]
+    push = pusher(role_tiers="playlist_editor=100,fan=10")
+    push.plays(user_id, 100)
+    push.fault(kind="status", status=400, match={"method": "PATCH"})
+    push.push()
+    push.mend()
+    push.plays(user_id, 101)
+    push.push()
+    assert push.calls()[WRITE] == 1, "the same was tried again"
+    push.plays(user_id, 10)
+    push.push()
+    assert push.held(user_id)["roles"] == ["fan"]
+
+
 def test_a_user_that_is_gone_at_the_patch_is_news(ada: tuple[Pusher, str]) -> None:  # P18
     push, user_id = ada
     push.plays(user_id, 100)
