@@ -885,6 +885,20 @@ def test_a_braked_loss_that_is_not_wanted_any_more_is_forgotten(pusher: Any) -> 
     assert push.ask("SELECT count(*) FROM conditions") == [(0,)]
 
 
+def test_nobody_is_asked_for_whose_deletion_waits_for_a_human(ada: tuple[Pusher, str]) -> None:  # P19
+    push, user_id = ada
+    push.plays(user_id, 100)
+    push.sql("INSERT INTO news (user_id, strong, braked_at) VALUES (:id, true, now())", id=user_id)
+    push.push()
+    push.sweep()
+    push.push()
+    assert push.calls() == {}
+    push.sql("DELETE FROM news")  # a human has answered, and there is such a user
+    push.sweep()
+    push.push()
+    assert push.held(user_id)["roles"] == ["playlist_editor"]
+
+
 def test_removals_that_a_human_let_pass_are_not_counted(pusher: Any) -> None:  # P19
     push = pusher()
     many_editors(push, 12)
