@@ -33,6 +33,12 @@ FIGURES = (
     Figure("me_vs_noop", "GET /me with real tokens/s : a route answering the same bytes, no token", 0.35, True),
     Figure("plays_vs_row_update", "plays accepted and counted/s, 1,000 playlists : UPDATE plays + 1", 3, True),
     Figure("plays_vs_row_update_hot", "the same, all on one playlist", 5, True),
+    Figure("pushes_per_1000_plays", "PATCH calls for 1,000 plays of one owner that cross one threshold", 1, False),
+    Figure("backfill_vs_copy", "users/s of a backfill : gunzip, parse and COPY of the same file", 0.5, True),
+    Figure("backfill_memory_1m_vs_10k", "a backfill's peak memory, 1,000,000 users : 10,000", 1.2, False),
+    Figure("verify_vs_backfill", "users/s of a verify with 1 % drift : of the backfill", 1, True),
+    Figure("heal_calls_per_1000_lost", "API calls until nothing is left after 1,000 lost log records", 50, False),
+    Figure("reconcile_idle_writes", "rows of users and app tables that a reconcile writes for nothing", 0, False),
 )
 
 
