@@ -46,7 +46,7 @@ def main() -> None:
 
 def _rows(lines: Any) -> Iterator[list[Any]]:
     for line in lines:
-        said = _DECODER.decode(line)
+        said: Any = _DECODER.decode(line)
         row = [said.user_id, *(getattr(said, name) for name in _SCALARS)]
         row += [bytes(raw).decode() if (raw := getattr(said, name)) else None for name in _JSON]
         yield [*row, line.decode(), 1, "now"]

@@ -174,6 +174,13 @@ def claim_one(connection: Connection, user_id: str, *, lease: timedelta) -> Clai
     return Claim(user_id, Read(began_at, version, number), attempts)
 
 
+def announce_deletion(connection: Connection, user_id: str) -> None:
+    """Let the deletion of this user, who has a mark, pass the brake as if a record had announced it (P19)."""
+    connection.execute(
+        text("UPDATE news SET deletion_announced = true, braked_at = NULL WHERE user_id = :id"), {"id": user_id}
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits to be read, counted up to a bound: all of it, the strong part due now, the weak part due now and its age in seconds."""
@@ -249,17 +256,17 @@ def create_and_lock(connection: Connection, ids: Sequence[str]) -> dict[str, Hel
     return lock(connection, ids)
 
 
-_TEXTS = ("email", "username", "phone_number", "name", "given_name", "family_name", "nickname", "picture", "last_ip")
-_BOOLEANS = ("email_verified", "phone_verified", "blocked")
-_TIMES = ("created_at", "updated_at", "last_login")
-_STRUCTURES = ("identities", "user_metadata", "app_metadata", "multifactor")
-COLUMNS = (*_TEXTS, *_BOOLEANS, *_TIMES, "logins_count", *_STRUCTURES, "profile")
-_TYPES = (
-    dict.fromkeys(_TEXTS, "text")
-    | dict.fromkeys(_BOOLEANS, "boolean")
-    | dict.fromkeys(_TIMES, "timestamptz")
+TEXTS = ("email", "username", "phone_number", "name", "given_name", "family_name", "nickname", "picture", "last_ip")
+BOOLEANS = ("email_verified", "phone_verified", "blocked")
+TIMES = ("created_at", "updated_at", "last_login")
+STRUCTURES = ("identities", "user_metadata", "app_metadata", "multifactor")
+COLUMNS = (*TEXTS, *BOOLEANS, *TIMES, "logins_count", *STRUCTURES, "profile")
+TYPES = (
+    dict.fromkeys(TEXTS, "text")
+    | dict.fromkeys(BOOLEANS, "boolean")
+    | dict.fromkeys(TIMES, "timestamptz")
     | {"logins_count": "bigint"}
-    | dict.fromkeys((*_STRUCTURES, "profile"), "jsonb")
+    | dict.fromkeys((*STRUCTURES, "profile"), "jsonb")
 )
 
 # Whatever was learned beside the profile goes with it: the mark may be cleared in the same transaction.
@@ -273,7 +280,7 @@ UPDATE users SET
   {", ".join(f"{name} = said.{name}" for name in COLUMNS)},
   version = users.version + 1, synced_at = now(), deleted_at = NULL, deletion_announced = NULL, {_FOLD}
 FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (
-  user_id text, version bigint, {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)})
+  user_id text, version bigint, {", ".join(f"{name} {TYPES[name]}" for name in COLUMNS)})
 WHERE users.user_id = said.user_id AND users.version = said.version
 """)  # noqa: S608 (only column names of ours are put in)
 
@@ -300,7 +307,7 @@ def write_snapshots(connection: Connection, snapshots: Iterable[tuple[Row, Profi
 _INSERT = text(f"""
 INSERT INTO users (user_id, {", ".join(COLUMNS)}, version, synced_at)
 SELECT user_id, {", ".join(COLUMNS)}, 1, now()
-FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (user_id text, {", ".join(f"{name} {_TYPES[name]}" for name in COLUMNS)})
+FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (user_id text, {", ".join(f"{name} {TYPES[name]}" for name in COLUMNS)})
 ON CONFLICT (user_id) DO NOTHING
 RETURNING user_id
 """)  # noqa: S608 (only column names of ours are put in)
@@ -442,14 +449,14 @@ def allow_deletions(connection: Connection, number: int) -> int:
 def snapshot_columns(profile: Profile) -> dict[str, Any]:
     """Spread a profile over the columns. What is absent is null; what a column cannot hold stays in `profile` alone."""
     kept = as_jsonb(profile)
-    columns: dict[str, Any] = {name: value if isinstance(value := kept.get(name), str) else None for name in _TEXTS}
-    columns |= {name: _boolean(kept.get(name)) for name in _BOOLEANS}
-    columns |= {name: time.isoformat() if (time := profile_time(kept.get(name))) else None for name in _TIMES}
+    columns: dict[str, Any] = {name: value if isinstance(value := kept.get(name), str) else None for name in TEXTS}
+    columns |= {name: _boolean(kept.get(name)) for name in BOOLEANS}
+    columns |= {name: time.isoformat() if (time := profile_time(kept.get(name))) else None for name in TIMES}
     count = kept.get("logins_count")
     columns["logins_count"] = (
         count if isinstance(count, int) and not isinstance(count, bool) and abs(count) < 2**63 else None
     )
-    columns |= {name: kept.get(name) for name in _STRUCTURES}
+    columns |= {name: kept.get(name) for name in STRUCTURES}
     columns["profile"] = kept
     return columns
 

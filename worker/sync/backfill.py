@@ -4,21 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from worker.domain.news import Unreadable, user_id as checked_id
 from worker.domain.snapshots import on_export
 from worker.domain.users import Profile, Tolerances, Verdict, secondary_ids
 from worker.errors import Permanent
 from worker.logs import get_logger
-from worker.store import feeds, notes, runs, users
+from worker.store import feeds, notes, plain, runs, users
+from worker.store.session import without_waiting
 from worker.store.users import Held
+from worker.sync import lines
 from worker.sync.answers import refuses_a_value
 from worker.sync.everyone import Batch, Everyone, Position
+from worker.sync.lines import Told
 from worker.sync.snapshots import improve
 
 log = get_logger(__name__)
@@ -100,14 +100,15 @@ class Backfill:
 
     def _load(self, run_id: int, batch: Batch) -> None:
         self.progress.percentage = None
-        told, bad = profiles(batch.lines)
+        told = lines.read(batch.lines)
         written = load(self.engine, told, batch.covers, self.tolerances)
         self.progress.users += len(told)
         self.progress.written += written.changed
-        self.progress.bad += len(bad) + len(written.refused)
+        self.progress.bad += len(told.bad) + len(written.refused)
         self.progress.unread += batch.unread
         with self.engine.begin() as connection:
-            park(connection, run_id, batch, bad)
+            without_waiting(connection)
+            park(connection, run_id, batch, told.bad)
             runs.keep(connection, run_id, batch.position, self.progress.as_dict())
 
 
@@ -125,11 +126,51 @@ class Loaded:
     refused: list[str] = field(default_factory=list)
 
 
-def load(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> Loaded:
-    """Write a batch of users: unknown ids at once, the others by the rules. Done twice it is done once.
+def load(engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances) -> Loaded:
+    """Write a batch of users: unknown ids at once, those who differ by the rules. Done twice it is done once.
 
     `covers`: the attributes that their source declares, None for whole profiles (P2).
     """
+    try:
+        fresh, unlike = _insert(engine, told.plain, covers)
+    except (DBAPIError, UnicodeError) as error:
+        if not refuses_a_value(error):
+            raise
+        fresh, unlike = 0, set(told.plain)  # one of them is odd all the same
+    rest = load_odd(engine, told.profiles(unlike), covers, tolerances)
+    return Loaded(fresh + rest.changed, rest.refused)
+
+
+def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | None) -> tuple[int, set[str]]:
+    """Insert those who have no row; return how many, and who is to be looked at by the rules."""
+    fresh = 0
+    with engine.begin() as connection:
+        without_waiting(connection)
+        known = plain.known(connection, texts)
+        new = {user_id: line for user_id, line in texts.items() if user_id not in known}
+        linked: list[str] = []
+        if new:
+            fresh, linked = plain.insert_new(connection, new)
+        if fresh < len(new):  # somebody else was faster
+            known = set(texts)
+        unlike = plain.unlike(connection, {one: texts[one] for one in known}, covers) if known else set[str]()
+    _ask_for_linked(engine, frozenset(linked))
+    return fresh, unlike
+
+
+def _ask_for_linked(engine: Engine, linked: frozenset[str]) -> None:
+    """Mark those whom a new row names as linked, if we have them (P7); an export names too many others."""
+    if linked:
+        with engine.begin() as connection:
+            users.mark_known(connection, linked)
+
+
+def load_odd(
+    engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances
+) -> Loaded:
+    """Write profiles, each by the rules; those that PostgreSQL cannot hold are set apart."""
+    if not told:
+        return Loaded()
     try:
         return Loaded(_write(engine, told, covers, tolerances))
     except (DBAPIError, UnicodeError) as error:
@@ -139,7 +180,7 @@ def load(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | N
         return Loaded(0, list(told))
     ids, whole = list(told), Loaded()
     for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-        part = load(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances)
+        part = load_odd(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances)
         whole.changed += part.changed
         whole.refused += part.refused
     return whole
@@ -148,11 +189,7 @@ def load(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | N
 def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> int:
     with engine.begin() as connection:
         new = users.insert_new(connection, told)
-        # Of whom a new row names as linked, those that we have are asked for (P7); an export names too many others.
-        linked = frozenset[str]().union(*(secondary_ids(told[user_id]) for user_id in new))
-    if linked:
-        with engine.begin() as connection:
-            users.mark_known(connection, linked)
+    _ask_for_linked(engine, frozenset[str]().union(*(secondary_ids(told[user_id]) for user_id in new)))
     known = {user_id: said for user_id, said in told.items() if user_id not in new}
     if not known:
         return len(new)
@@ -165,26 +202,3 @@ def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] |
 
 def _nothing_more(_connection: Connection) -> None:
     """End the batch: what it stands for is noted after it, and repeating it is harmless."""
-
-
-_PROFILE = msgspec.json.Decoder(dict[str, Any])
-
-
-def profiles(lines: Sequence[bytes]) -> tuple[dict[str, Profile], list[tuple[str, bytes]]]:
-    """Decode lines; return the profiles by id, and what is none as (reason, line)."""
-    told: dict[str, Profile] = {}
-    bad: list[tuple[str, bytes]] = []
-    for line in lines:
-        try:
-            said = _PROFILE.decode(line)
-            subject = checked_id(said.get("user_id"))
-        except Unreadable as error:
-            bad.append((str(error), line))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            bad.append(("a line of the export is no JSON object", line))
-        else:
-            if subject is None:
-                bad.append(("a line of the export without a user's id", line))
-            else:
-                told[subject] = said
-    return told, bad

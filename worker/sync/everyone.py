@@ -13,6 +13,7 @@ from worker.auth0.windows import Page, Windows
 from worker.domain.windows import CAP, Place, step
 from worker.errors import Error, TenantDown
 from worker.logs import get_logger
+from worker.sync.ahead import ahead
 from worker.sync.patience import complete_job, when_allowed
 
 # Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
@@ -108,10 +109,11 @@ class Everyone:
 def exported(exports: Exports, job: Job, position: Position) -> Generator[Batch, None, None]:
     """Yield the lines of a complete job behind `position`; raises TenantDown where the file cannot be read to its end."""
     done: int = position["lines"]
-    with closing(exports.lines(job)) as lines:
-        if sum(1 for _ in islice(lines, done)) < done:
-            raise TenantDown("the export holds fewer lines than before")
-        for batch in in_batches(lines, BATCH):
+    lines = exports.lines(job)  # not closed here: the thread that reads ahead may be at it, and lets go of it
+    if sum(1 for _ in islice(lines, done)) < done:
+        raise TenantDown("the export holds fewer lines than before")
+    with closing(ahead(in_batches(lines, BATCH))) as batches:
+        for batch in batches:
             done += len(batch)
             yield Batch(batch, {**position, "lines": done}, COVERS)
 

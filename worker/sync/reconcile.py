@@ -16,8 +16,10 @@ from worker.domain.users import Tolerances
 from worker.logs import get_logger
 from worker.store import comparisons, notes, runs, users
 from worker.store.runs import Run
+from worker.store.session import without_waiting
 from worker.store.users import UserNews
-from worker.sync.backfill import load, park, profiles
+from worker.sync import lines
+from worker.sync.backfill import load, park
 from worker.sync.everyone import Batch, Position, by_search, exported, incomplete, next_page, searches
 
 WANTED: Final = "reconcile_wanted"
@@ -108,17 +110,18 @@ class Reconcile:
         report = run.report
         report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
         for batch in batches:
-            told, bad = profiles(batch.lines)
+            told = lines.read(batch.lines)
             loaded = load(self.engine, told, batch.covers, self.tolerances)
             report["users"] += len(told)
             report["written"] += loaded.changed
-            report["bad"] += len(bad) + len(loaded.refused)
+            report["bad"] += len(told.bad) + len(loaded.refused)
             report["unread"] += batch.unread
             run.position.clear()
             run.position.update(batch.position)
             with self.engine.begin() as connection:
-                comparisons.note(connection, run.id, dict.fromkeys(told))
-                park(connection, run.id, batch, bad)
+                without_waiting(connection)
+                comparisons.note(connection, run.id, dict.fromkeys(told.ids()))
+                park(connection, run.id, batch, told.bad)
                 runs.keep(connection, run.id, run.position, report)
             if not go_on():
                 return 0

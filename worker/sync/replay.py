@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from worker.store import parked, users
 from worker.store.parked import Waiting
 from worker.store.users import UserNews
-from worker.sync.backfill import profiles
+from worker.sync import lines
 
 # In one transaction: bodies of a few megabytes each, at worst.
 BATCH = 500
@@ -44,12 +44,12 @@ def _replay_lines(engine: Engine, ones: Sequence[Waiting], done: Replayed) -> No
         readable: dict[str, UserNews] = {}
         served: list[int] = []
         for record_id, line in parked.lines(connection, ones):
-            told, bad = profiles([line])
-            for reason, _ in bad:
+            told = lines.read([line])
+            for reason, _ in told.bad:
                 parked.explain(connection, record_id, reason)
                 done.still_bad += 1
             if told:
-                readable |= {user_id: UserNews(user_id, strong=True) for user_id in told}
+                readable |= {user_id: UserNews(user_id, strong=True) for user_id in told.ids()}
                 served.append(record_id)
         users.mark(connection, readable.values())
         parked.drop_records(connection, served)

@@ -1,6 +1,8 @@
 """Verify: the tenant against the copy, field by field over what an export covers; a difference is drift only if a strong read says so."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,12 +16,13 @@ from worker.auth0.pace import Budget
 from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
 from worker.logs import get_logger
-from worker.store import comparisons, runs, users
+from worker.store import comparisons, plain, runs, users
 from worker.store.comparisons import Kept
 from worker.store.runs import Run
-from worker.store.users import UserNews
-from worker.sync import answers
-from worker.sync.backfill import AtIt, Progress, profiles
+from worker.store.session import without_waiting
+from worker.store.users import Claim, UserNews
+from worker.sync import answers, lines
+from worker.sync.backfill import AtIt, Progress
 from worker.sync.everyone import Everyone, Position, incomplete
 from worker.sync.patience import when_allowed
 
@@ -27,7 +30,10 @@ KINDS: Final = ("missing", "extra", "stale", "different")
 # So many ids of each kind are shown.
 EXAMPLES: Final = 5
 _LEASE: Final = timedelta(seconds=60)
-_AT_ONCE: Final = 100
+_AT_ONCE: Final = 64
+# What one process asks for at a time: as many as it has connections to Redis. The budget decides how many there may be.
+_SIDE_BY_SIDE: Final = 4
+_KEEP_EVERY: Final = 15.0  # seconds
 
 log = get_logger(__name__)
 
@@ -117,13 +123,15 @@ class Verify:
         with closing(self.everyone.batches({}, note, preparing)) as batches:
             for batch in batches:
                 progress.percentage = None
-                told, bad = profiles(batch.lines)
+                told = lines.read(batch.lines)
                 with self.engine.begin() as connection:
-                    here = comparisons.kept(connection, list(told))
-                    comparisons.note(connection, run.id, compare(told, here, batch.covers))
+                    without_waiting(connection)
+                    unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
+                    suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
+                    comparisons.note(connection, run.id, dict.fromkeys(told.ids()) | suspected)
                     runs.keep(connection, run.id)
                 self.drift.users += len(told)
-                self.drift.bad += len(bad)
+                self.drift.bad += len(told.bad)
                 self.drift.unread += batch.unread
                 progress.users = self.drift.users
                 self.watch(progress)
@@ -131,36 +139,60 @@ class Verify:
             comparisons.suspect_extra(connection, run.id, run.started_at)
 
     def _confirm(self, run: Run) -> None:
+        """Read every suspect strongly, some at a time side by side."""
         after = ""
-        while True:
-            with self.engine.begin() as connection:
-                runs.keep(connection, run.id)
-                suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
-            if not suspects:
-                return
-            after = suspects[-1][0]
-            for user_id, kind in suspects:
-                self._ask(user_id, kind)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            while True:
+                with self.engine.begin() as connection:
+                    without_waiting(connection)
+                    runs.keep(connection, run.id)
+                    suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
+                if not suspects:
+                    return
+                after = suspects[-1][0]
+                claims = self._claim(suspects) if self.repair else {}
+                self._judge(suspects, dict(self._ask(run, pool, [user_id for user_id, _ in suspects])), claims)
 
-    def _ask(self, user_id: str, kind: str) -> None:
-        """Read one suspect strongly: drift is what differs from that, in a row that nothing else is about to mend."""
-        claim = None
-        allowed = kind == "extra" and self.allow_deletes > 0
-        if self.repair:
-            with self.engine.begin() as connection:
-                users.mark(connection, [UserNews(user_id, strong=True, deletion_announced=allowed)])
-                claim = users.claim_one(connection, user_id, lease=_LEASE)
-        answer = when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
-        self.drift.read += 1
+    def _claim(self, suspects: Sequence[tuple[str, str]]) -> dict[str, Claim]:
+        """Mark those who are to be mended."""
+        with self.engine.begin() as connection:
+            users.mark(connection, [UserNews(user_id, strong=True) for user_id, _ in suspects])
+            claims = {one: users.claim_one(connection, one, lease=_LEASE) for one, _ in suspects}
+        return {user_id: claim for user_id, claim in claims.items() if claim is not None}
+
+    def _ask(self, run: Run, pool: ThreadPoolExecutor, ids: Sequence[str]) -> Iterator[tuple[str, Profile | None]]:
+        """Yield strong answers; the run's lease is lengthened while the budget makes us wait."""
+
+        def ask(user_id: str) -> Profile | None:
+            return when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
+
+        kept = time.monotonic()
+        for answer in zip(ids, pool.map(ask, ids), strict=True):
+            yield answer
+            if time.monotonic() - kept > _KEEP_EVERY:
+                kept = time.monotonic()
+                with self.engine.begin() as connection:
+                    runs.keep(connection, run.id)
+
+    def _judge(
+        self, suspects: Sequence[tuple[str, str]], said: Mapping[str, Profile | None], claims: Mapping[str, Claim]
+    ) -> None:
+        """Count as drift what differs from a strong answer, in a row that nothing else is about to mend."""
+        self.drift.read += len(said)
         with self.engine.connect() as connection:
-            here = comparisons.kept(connection, [user_id]).get(user_id)
-        if (here is None or not here.marked or self.repair) and (names := drifting(here, answer)) is not None:
-            self.drift.add(kind, user_id, names)
-        if claim is not None:
-            applied = answers.apply(self.engine, [(claim, answer)], on_strong, settle=None)
-            self.drift.mended += applied.written
-            self.drift.braked += applied.braked
-            self.allow_deletes -= allowed and answer is None
+            rows = comparisons.kept(connection, list(said))
+        for user_id, kind in suspects:
+            here, answer = rows.get(user_id), said[user_id]
+            if (here is None or not here.marked or self.repair) and (names := drifting(here, answer)) is not None:
+                self.drift.add(kind, user_id, names)
+            if user_id in claims:
+                if answer is None and kind == "extra" and self.allow_deletes:
+                    self.allow_deletes -= 1
+                    with self.engine.begin() as connection:
+                        users.announce_deletion(connection, user_id)
+                applied = answers.apply(self.engine, [(claims[user_id], answer)], on_strong, settle=None)
+                self.drift.mended += applied.written
+                self.drift.braked += applied.braked
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from worker.domain.users import Tolerances
 from worker.errors import Refused, TenantDown
 from worker.settings import Settings
 from worker.store import runs
-from worker.sync.backfill import AtIt, Backfill, Progress, load
+from worker.sync import lines
+from worker.sync.backfill import AtIt, Backfill, Loaded, Progress, load
 
 UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
@@ -236,6 +238,10 @@ def profile(user_id: str, seconds: float, **said: Any) -> dict[str, Any]:
     return {"user_id": user_id, "updated_at": moment.isoformat(), **said}
 
 
+def told(engine: Engine, profiles: dict[str, Any]) -> Loaded:
+    return load(engine, lines.read(json.dumps(one).encode() for one in profiles.values()), COVERS, TOLERANCES)
+
+
 def row(engine: Engine, user_id: str) -> Any:
     with engine.connect() as connection:
         return connection.execute(
@@ -247,35 +253,35 @@ def row(engine: Engine, user_id: str) -> Any:
 
 
 def test_what_is_newer_here_stays(engine: Engine) -> None:
-    load(engine, {"auth0|a": profile("auth0|a", 10, name="new")}, COVERS, TOLERANCES)
-    load(engine, {"auth0|a": profile("auth0|a", 5, name="old")}, COVERS, TOLERANCES)
+    told(engine, {"auth0|a": profile("auth0|a", 10, name="new")})
+    told(engine, {"auth0|a": profile("auth0|a", 5, name="old")})
     assert row(engine, "auth0|a").profile["name"] == "new"
 
 
 def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO users (user_id, version, deleted_at) VALUES ('auth0|a', 1, now())"))
-    load(engine, {"auth0|a": profile("auth0|a", 10)}, COVERS, TOLERANCES)
+    told(engine, {"auth0|a": profile("auth0|a", 10)})
     found = row(engine, "auth0|a")
     assert found.deleted_at is not None
     assert found.asks
 
 
 def test_a_profile_that_postgresql_cannot_hold_costs_its_neighbours_nothing(engine: Engine) -> None:
-    told = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
-    told["auth0|5"]["user_metadata"] = {"note": "a\x00b"}
-    assert load(engine, told, COVERS, TOLERANCES).changed == 10
+    some = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
+    some["auth0|5"]["user_metadata"] = {"note": "a\x00b"}
+    assert told(engine, some).changed == 10
     assert row(engine, "auth0|5").profile["user_metadata"] == {"note": "a\ufffdb"}
 
 
 def test_whom_a_new_row_names_as_linked_is_asked_for_if_we_have_them(engine: Engine) -> None:
-    load(engine, {"sms|1": profile("sms|1", 0)}, COVERS, TOLERANCES)
+    told(engine, {"sms|1": profile("sms|1", 0)})
     identities = [
         {"provider": "auth0", "user_id": "a"},
         {"provider": "sms", "user_id": "1"},
         {"provider": "sms", "user_id": "2"},
     ]
-    load(engine, {"auth0|a": profile("auth0|a", 5, identities=identities)}, COVERS, TOLERANCES)
+    told(engine, {"auth0|a": profile("auth0|a", 5, identities=identities)})
     assert row(engine, "sms|1").asks
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 2

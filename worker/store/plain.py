@@ -1,0 +1,105 @@
+"""Users as JSON text that PostgreSQL takes as it is: inserted and compared there, never decoded whole and encoded again here.
+
+`text` says which lines may go this way; all others go through `worker.store.users`, which knows what to do with odd values.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from worker.store.users import BOOLEANS, COLUMNS, TEXTS, TIMES, TYPES
+
+_Instant = Annotated[datetime, Meta(tz=True)]
+_Count = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+# Types as strict as the columns': what does not fit is odd. What is not named here stays undecoded.
+_Fitting = msgspec.defstruct(
+    "_Fitting",
+    [
+        ("user_id", str),
+        *((name, str | None, None) for name in TEXTS),
+        *((name, bool | None, None) for name in BOOLEANS),
+        *((name, _Instant | None, None) for name in TIMES),
+        ("logins_count", _Count | None, None),
+    ],
+    gc=False,
+)
+_DECODER: Final = msgspec.json.Decoder(_Fitting)
+# NUL and surrogates, escaped: jsonb has no NUL, and of surrogates only pairs.
+_ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def fitting(line: bytes) -> tuple[str, str] | None:
+    """Return the user's id and the line as text, None where a column or jsonb could not take it as it is."""
+    if _ESCAPED.search(line):
+        return None
+    try:
+        return _DECODER.decode(line).user_id, line.decode()  # type: ignore[attr-defined] # the struct is made above
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+# Sent in binary, like the arrays in worker.store.users. The lines come sorted by id.
+_LINES = """
+SELECT user_id, line::jsonb AS line FROM unnest(%(ids)b::text[], %(lines)b::text[]) AS lines (user_id, line)
+"""
+
+_INSERT = f"""
+WITH new AS (
+  INSERT INTO users (user_id, {", ".join(COLUMNS)}, version, synced_at)
+  SELECT lines.user_id, {", ".join("lines.line" if name == "profile" else f"said.{name}" for name in COLUMNS)}, 1, now()
+  FROM ({_LINES}) AS lines, jsonb_to_record(lines.line) AS said (
+    {", ".join(f"{name} {TYPES[name]}" for name in COLUMNS if name != "profile")})
+  ON CONFLICT (user_id) DO NOTHING
+  RETURNING linked_ids
+)
+SELECT (SELECT count(*) FROM new), ARRAY(SELECT unnest(linked_ids) FROM new WHERE linked_ids IS NOT NULL)
+"""  # noqa: S608 (only column names of ours are put in)
+
+
+def insert_new(connection: Connection, lines: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Insert whole profiles of ids that have no row yet; return how many those were, and the ids that are linked to them."""
+    inserted, linked = connection.exec_driver_sql(_INSERT, _sorted(lines)).one()
+    return inserted, linked
+
+
+# First as they are: that is what most are. Else as `worker.domain.snapshots.differing` would see most of them.
+_UNLIKE = """
+SELECT lines.user_id
+FROM unnest(%(ids)b::text[], %(lines)b::text[]) AS lines (user_id, line)
+LEFT JOIN users USING (user_id)
+LEFT JOIN news USING (user_id)
+WHERE users.profile IS NULL OR users.deleted_at IS NOT NULL
+  OR users.deletion_seen_at IS NOT NULL OR news.deletion_seen_at IS NOT NULL
+  OR (users.profile IS DISTINCT FROM lines.line::jsonb AND
+      (SELECT jsonb_object_agg(key, value) FROM jsonb_each(users.profile)
+       WHERE value <> 'null' AND (%(covers)b::text[] IS NULL OR key = ANY(%(covers)b::text[])))
+      IS DISTINCT FROM
+      (SELECT jsonb_object_agg(key, value) FROM jsonb_each(lines.line::jsonb) WHERE value <> 'null'))
+"""
+
+
+def unlike(connection: Connection, lines: Mapping[str, str], covers: frozenset[str] | None) -> set[str]:
+    """Return those of whom we have no such profile, live and undoubted: whom to look at by the rules. No row is locked.
+
+    Only what `covers` names is compared of a row, everything where it is None; a line holds nothing else (P2).
+    """
+    covered = None if covers is None else sorted(covers)
+    return set(connection.exec_driver_sql(_UNLIKE, {**_sorted(lines), "covers": covered}).scalars())
+
+
+_KNOWN = "SELECT user_id FROM users WHERE user_id = ANY(%(ids)b::text[])"
+
+
+def known(connection: Connection, lines: Mapping[str, str]) -> set[str]:
+    """Return those who have a row, a bare one included."""
+    return set(connection.exec_driver_sql(_KNOWN, {"ids": list(lines)}).scalars())
+
+
+def _sorted(lines: Mapping[str, str]) -> dict[str, list[str]]:
+    ids = sorted(lines, key=str.encode)
+    return {"ids": ids, "lines": [lines[user_id] for user_id in ids]}

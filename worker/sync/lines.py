@@ -1,0 +1,73 @@
+"""Lines of users, sorted by what PostgreSQL makes of them: those it takes as they are, the odd ones, and what is no user."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from worker.domain.news import Unreadable, user_id as checked_id
+from worker.domain.users import Profile
+from worker.store import plain
+
+_PROFILE = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(slots=True)
+class Told:
+    """What some lines told: `plain` as JSON text by id, `odd` decoded by id, `bad` as (reason, line)."""
+
+    plain: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, Profile] = field(default_factory=dict)
+    bad: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.odd)
+
+    def ids(self) -> Iterable[str]:
+        """Return everybody's id."""
+        return (*self.plain, *self.odd)
+
+    def profiles(self, ids: Iterable[str]) -> dict[str, Profile]:
+        """Return the profiles of these of them, and of everybody odd."""
+        return {user_id: _PROFILE.decode(self.plain[user_id]) for user_id in ids if user_id in self.plain} | self.odd
+
+
+def read(lines: Iterable[bytes]) -> Told:
+    """Sort lines; of one user's two, the later counts."""
+    told = Told()
+    for line in lines:
+        if not _take_plain(told, line):
+            _take_odd(told, line)
+    return told
+
+
+def _take_plain(told: Told, line: bytes) -> bool:
+    found = plain.fitting(line)
+    if found is None:
+        return False
+    user_id, text = found
+    try:
+        if checked_id(user_id) is None:
+            return False
+    except Unreadable:
+        return False
+    told.plain[user_id] = text
+    told.odd.pop(user_id, None)
+    return True
+
+
+def _take_odd(told: Told, line: bytes) -> None:
+    try:
+        said = _PROFILE.decode(line)
+        subject = checked_id(said.get("user_id"))
+    except Unreadable as error:
+        told.bad.append((str(error), line))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told.bad.append(("a line of the export is no JSON object", line))
+    else:
+        if subject is None:
+            told.bad.append(("a line of the export without a user's id", line))
+            return
+        told.plain.pop(subject, None)
+        told.odd[subject] = said
