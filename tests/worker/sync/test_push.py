@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from tests.simulator.running import Simulator
 from worker.auth0.client import Tenant
@@ -241,6 +242,21 @@ def test_a_role_that_is_no_longer_named_stays_where_it_is(ada: tuple[Pusher, str
     push = pusher(role_tiers="curator=1000")
     push.plays(user_id, 10)
     push.push()
+    assert push.held(user_id)["roles"] == ["playlist_editor"]
+
+
+def test_a_count_that_fails_changes_nothing(ada: tuple[Pusher, str]) -> None:
+    push, user_id = ada
+    push.patch(user_id, app_metadata={"roles": ["playlist_editor"]})
+    push.knows(user_id)
+    push.plays(user_id, 100)
+    push.auth0.control("POST", "stats/reset")
+    push.sql("ALTER TABLE playlists RENAME COLUMN plays TO lost")
+    with pytest.raises(ProgrammingError):
+        push.push()
+    push.sql("ALTER TABLE playlists RENAME COLUMN lost TO plays")
+    push.push()
+    assert push.calls() == {}
     assert push.held(user_id)["roles"] == ["playlist_editor"]
 
 
