@@ -72,6 +72,7 @@ def _logged_in(browser: Browser, stage: Stage, ada: Member, look: dict[str, Any]
     page.get_by_label("E-mail address").fill(ada.email)
     page.get_by_role("button", name="Continue", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Welcome, Ada EDITOR")
+    expect(page.locator("#fresh")).to_contain_text("As Auth0 confirmed it", timeout=30_000)  # the login was news
     return page
 
 
