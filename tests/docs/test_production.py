@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,9 @@ exec(statement)
 """
 
 
-def installed_by(requirements: list[dict[str, object]], packages: dict[str, dict[str, object]]) -> Iterator[str]:
+def installed_by(requirements: list[dict[str, Any]], packages: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the names of all that these entries of uv.lock bring, themselves included."""
-    todo = [(str(one["name"]), extra) for one in requirements for extra in ("", *one.get("extra", []))]  # type: ignore[misc]
+    todo = [(str(one["name"]), extra) for one in requirements for extra in ("", *one.get("extra", []))]
     seen = set()
     while todo:
         if (one := todo.pop()) in seen:
@@ -44,8 +45,8 @@ def installed_by(requirements: list[dict[str, object]], packages: dict[str, dict
         name, extra = one
         yield name
         package = packages[name]
-        needs = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])  # type: ignore[attr-defined]
-        todo += [(need["name"], wanted) for need in needs for wanted in ("", *need.get("extra", []))]  # type: ignore[attr-defined]
+        needs = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+        todo += [(need["name"], wanted) for need in needs for wanted in ("", *need.get("extra", []))]
 
 
 @pytest.fixture(scope="module")
