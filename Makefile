@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test chaos check bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while read -r target text; do printf '  make %-6s  %s\n' "$$target" "$$text"; done
@@ -15,6 +15,9 @@ demo: $(READY) ## 1,000 simulated people against the real thing, then a comparis
 
 test: $(READY) ## the whole test suite, on an embedded PostgreSQL and Redis
 	$(BIN)/pytest
+
+chaos: $(READY) ## people act while everything breaks, then all must be right; longer: MINUTES=10, the same again: SEED=1
+	@$(BIN)/python -m local.chaos --exit-with-parent $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## ruff, mypy, the direction of imports, the commands in the docs
 	$(BIN)/ruff check

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from local.comparison import Difference, compare
 from local.copy_watch import CopyWatch
 from local.display import Phases
 from local.postgres_server import Postgres
-from local.processes import NotHealthy, ProcessDied, Processes, ending_on_signals
+from local.processes import NotHealthy, ProcessDied, Processes, ending_on_signals, ending_with_parent
 from local.product import WEBHOOK, Product, environment, product_processes
 from local.redis_server import EmbeddedRedis
 from local.servers import ServerError, Servers, servers_from_environment
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(argv)
     if asked.exit_with_parent:
-        _end_with_parent()
+        ending_with_parent()
     try:
         with ending_on_signals():
             return _Demo(asked.people, asked.seconds, asked.seed, asked.log).run()
@@ -173,18 +172,6 @@ def _start(processes: Processes, folder: Path, servers: Servers, seed: int) -> t
     product = Product.start(processes, environ)
     tenant.create_log_stream(product.url + WEBHOOK, token)
     return tenant, product
-
-
-def _end_with_parent() -> None:
-    """End as by SIGTERM when the parent is gone: `make`, killed, would leave us running."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

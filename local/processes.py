@@ -63,7 +63,7 @@ class Process:
         self._launch, self._forget, self._plan, self._say = launch, forget, plan, say
         self._announces = announces
         self._announced = threading.Event()
-        self._stopping = False
+        self._stopping = True  # until it was started, nobody is surprised that it does not run
         self._readers: list[threading.Thread] = []
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -93,9 +93,10 @@ class Process:
         """Start it; nothing if it runs."""
         if self.runs:
             return
-        self._stopping, self.status = False, None
+        self.status = None
         self._announced.clear()
         self._process = process = self._launch()
+        self._stopping = False
         pipes = [(process.stdout, self._announces), (process.stderr, False)]
         self._readers = [
             threading.Thread(
@@ -302,3 +303,15 @@ def ending_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ending_with_parent() -> None:
+    """End as by SIGTERM when the parent is gone: `make`, killed, would leave us running."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -125,17 +125,37 @@ class Product:
             ProcessDied, NotHealthy: one of them cannot run; with what it said.
         """
         port = port or free_port()
-        url = f"http://127.0.0.1:{port}"
-        environ = {**environ, "PORT": str(port), "PATH": os.pathsep.join([_SCRIPTS, os.environ["PATH"]])}
-        commands = procfile()
-        processes.run("migrations", commands["release"], env=environ)
-        return cls(
-            url,
-            processes.start("web", commands["web"], env=environ, healthy=lambda: _is_ready(url)),
-            # SIGTERM would make it wait, idle or not, as long as a dyno may; SIGINT lets it end what it has begun.
-            processes.start("worker", commands["worker"], env=environ, stop=((signal.SIGINT, 8),)),
-            processes.start("beat", commands["beat"], env=environ),
-        )
+        processes.run("migrations", procfile()["release"], env=with_scripts(environ), patience=180)
+        web = start_web(processes, environ, port)
+        worker, beat = start_loops(processes, environ)
+        return cls(f"http://127.0.0.1:{port}", web, worker, beat)
+
+
+def understudy(*arguments: str) -> list[str]:
+    """Return the command line of a command of ours."""
+    return [os.path.join(_SCRIPTS, "understudy"), *arguments]  # noqa: PTH118 a word of a command line
+
+
+def with_scripts(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the same with our commands on the PATH."""
+    return {**environ, "PATH": os.pathsep.join([_SCRIPTS, os.environ["PATH"]])}
+
+
+def start_web(processes: Processes, environ: Mapping[str, str], port: int) -> Process:
+    """Start a web process at this port of 127.0.0.1; return when it is ready."""
+    environ = {**with_scripts(environ), "PORT": str(port)}
+    url = f"http://127.0.0.1:{port}"
+    return processes.start("web", procfile()["web"], env=environ, healthy=lambda: _is_ready(url), patience=180)
+
+
+def start_loops(processes: Processes, environ: Mapping[str, str]) -> tuple[Process, Process]:
+    """Start a worker and beat."""
+    commands, environ = procfile(), with_scripts(environ)
+    # SIGTERM would make the worker wait, idle or not, as long as a dyno may; SIGINT lets it end what it has begun.
+    return (
+        processes.start("worker", commands["worker"], env=environ, stop=((signal.SIGINT, 8),)),
+        processes.start("beat", commands["beat"], env=environ),
+    )
 
 
 def procfile() -> dict[str, list[str]]:

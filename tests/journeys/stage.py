@@ -204,7 +204,7 @@ def understudy(environ: Mapping[str, str], *arguments: str) -> Told:
         env={**inherited(os.environ), "COLUMNS": "200", **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     return Told(done.returncode, done.stdout, done.stderr)

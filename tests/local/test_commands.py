@@ -1,4 +1,4 @@
-"""`services`, `dev` and the demo as a person starts them."""
+"""`services`, `dev`, the demo and chaos as a person starts them."""
 
 from __future__ import annotations
 
@@ -63,6 +63,28 @@ def test_a_demo_that_is_ended_leaves_no_process(number: signal.Signals, tmp_path
         assert demo.stdout is not None
         assert "start" in demo.stdout.readline()  # the first phase is over: everything runs
         assert stop(demo, number) == []
+
+
+@pytest.mark.journey
+@pytest.mark.timeout(900)  # a minute and a half where nobody else wants the machine
+def test_a_short_chaos_ends_with_everything_right() -> None:
+    done = run("local.chaos", "--seed", "11", "--log", "build/test-chaos.log", patience=850)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("seed 11: again with `make chaos MINUTES=0.4 SEED=11`")
+    assert done.stdout.endswith("seed 11: all right\n")
+    assert not re.search("^no ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.journey
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_chaos_that_is_ended_leaves_no_process(number: signal.Signals) -> None:
+    with start("local.chaos", "--seed", "12", "--log", "build/test-chaos.log") as chaos:
+        assert chaos.stdout is not None
+        for line in chaos.stdout:
+            if "sign up" in line:  # from now on everything goes wrong
+                break
+        time.sleep(3)
+        assert stop(chaos, number) == []
 
 
 def test_services_print_urls_that_work_until_they_are_stopped(children_folder: Path) -> None:

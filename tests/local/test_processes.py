@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_a_death_is_told_with_the_last_words(processes: Processes) -> None:
     processes.start("clumsy", python("print('I fell', flush=True); raise SystemExit(3)"))
     with pytest.raises(ProcessDied, match=r"clumsy ended with status 3(.|\n)*I fell"):
         processes.wait_until(lambda: False, "ever", time.monotonic() + 60)
+
+
+def test_who_has_not_started_yet_has_not_died(processes: Processes) -> None:
+    process = processes.start("one", python("import time; time.sleep(600)"))
+    process.stop()
+    assert not process.died
+    started, looked = threading.Event(), []
+
+    def look() -> None:
+        while not started.is_set():
+            looked.append(process.died)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    process.start()
+    started.set()
+    looking.join()
+    assert looked
+    assert not any(looked)
 
 
 def test_who_dies_before_being_healthy_is_not_waited_for(processes: Processes) -> None:
