@@ -13,8 +13,9 @@ help: ## list these targets
 demo: $(READY) ## 1,000 simulated people against the real thing, then a comparison with the tenant (1 to 2 minutes)
 	@$(BIN)/python -m local.demo --exit-with-parent
 
-test: $(READY) ## the whole test suite, on an embedded PostgreSQL and Redis
-	$(BIN)/pytest
+test: $(READY) ## the whole test suite, on an embedded PostgreSQL and Redis for each core
+	@# A file stays in one process: its tests share servers. Most tests wait for processes, so it is worth it on two cores.
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 chaos: $(READY) ## people act while everything breaks, then all must be right; longer: MINUTES=10, the same again: SEED=1
 	@$(BIN)/python -m local.chaos --exit-with-parent $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
