@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import accept, calls, drain, me, memory, plays, seen, whole_tenant
+from bench import accept, calls, drain, heal, me, memory, plays, pushes, seen, whole_tenant
 from bench.figures import FIGURES, Results
 from bench.stage import LOG, Stage, stage
 from local.processes import NotHealthy, ProcessDied, ending_on_signals
@@ -25,8 +25,10 @@ _MEASUREMENTS: dict[Callable[[Stage, Results], None], tuple[str, ...]] = {
     seen.seen: ("seen_p99_vs_recipe", "seen_p99_10x"),
     me.me: ("me_vs_noop",),
     plays.plays: ("plays_vs_row_update", "plays_vs_row_update_hot"),
+    pushes.pushes: ("pushes_per_1000_plays",),
     whole_tenant.whole_tenant: ("backfill_vs_copy", "verify_vs_backfill", "reconcile_idle_writes"),
     whole_tenant.whole_tenant_memory: ("backfill_memory_1m_vs_10k",),
+    heal.heal: ("heal_calls_per_1000_lost",),
 }
 
 

@@ -100,10 +100,10 @@ def drained(
     return events / (time.perf_counter() - begun)
 
 
-def ring(stage: Stage) -> None:
-    """Ring for the worker's drain, as the web process does."""
+def ring(stage: Stage, task: str = "drain") -> None:
+    """Ring for a task of the worker's, as the web process and beat do."""
     with Celery("bench", broker=stage.servers.redis.url, set_as_current=False) as app:
-        app.send_task("worker.tasks.drain", queue="understudy", ignore_result=True)
+        app.send_task(f"worker.tasks.{task}", queue="understudy", ignore_result=True)
 
 
 def recipe_worker(children: int = 1) -> list[str]:

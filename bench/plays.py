@@ -19,7 +19,7 @@ from bench.stage import TOKEN, Stage
 from local.product import environment
 from local.simulated_tenant import SimulatedTenant
 
-_AUDIENCE = "https://api.music.example/"
+AUDIENCE = "https://api.music.example/"
 _LISTENERS, _OWNERS, _PLAYLISTS = 1_000, 100, 1_000
 _PLAYS = {"ours": 24_000, "row_update": 8_000}  # some three seconds of each
 _CONNECTIONS = 256  # of a thousand listeners, at any moment
@@ -33,14 +33,14 @@ def plays(stage: Stage, results: Results) -> None:
     tenant.control("POST", "users/load", {"count": _LISTENERS + _OWNERS})
     people = [user["user_id"] for user in tenant.truth()]
     listeners = people[_OWNERS:]
-    tokens = tenant.control("POST", "tokens", {"user_ids": listeners, "audience": _AUDIENCE})["access_tokens"]
+    tokens = tenant.control("POST", "tokens", {"user_ids": listeners, "audience": AUDIENCE})["access_tokens"]
     with stage.database({"AUTH0_DOMAIN": tenant.domain}) as url, psycopg.connect(url, autocommit=True) as connection:
         copy_users(tenant, url)
         owners = [people[number % _OWNERS] for number in range(_PLAYLISTS)]
         connection.execute("INSERT INTO playlists (user_id, name) SELECT unnest(%s::text[]), 'p'", (owners,))
         base = environment(tenant, database_url=url, redis_url=stage.servers.redis.url, token=TOKEN)
         # So large a cap that every play counts, and no tiers: what is pushed to Auth0 is not what is measured.
-        more = {"AUTH0_AUDIENCE": _AUDIENCE, "PLAYS_PER_LISTENER_PER_DAY": "1000000", "ROLE_TIERS": ""}
+        more = {"AUTH0_AUDIENCE": AUDIENCE, "PLAYS_PER_LISTENER_PER_DAY": "1000000", "ROLE_TIERS": ""}
         environ = stage.environ(url, {**base, **more})
         with (
             stage.web(environ) as ours,
@@ -76,9 +76,9 @@ def _round(
     connection.execute("CHECKPOINT")
     stage.servers.redis.flush()
     requests = stage.folder / "plays"
-    write_bodies(requests, (_request(_rng.choice(tokens), _rng.randint(1, playlists)) for _ in range(number)))
+    write_bodies(requests, (request(_rng.choice(tokens), _rng.randint(1, playlists)) for _ in range(number)))
     said: dict[str, float] = {}
-    sending = threading.Thread(target=lambda: said.update(_send(stage, port, requests)))
+    sending = threading.Thread(target=lambda: said.update(send(stage, port, requests)))
     sending.start()
     deadline = time.time() + _PATIENCE
     while (counted := _counted(connection)) < number:
@@ -92,13 +92,15 @@ def _round(
     return number / (ended - said["begun"])
 
 
-def _request(token: str, playlist: int) -> bytes:
+def request(token: str, playlist: int) -> bytes:
+    """Return a play of that playlist like no other."""
     body = b'{"play_id":"%s"}' % str(UUID(int=next(_numbers))).encode()
     head = f"POST /playlists/{playlist}/plays HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _send(stage: Stage, port: int, requests: Path) -> dict[str, float]:
+def send(stage: Stage, port: int, requests: Path) -> dict[str, float]:
+    """Send each request of a file once; return what `bench.load` says of it."""
     plan = stage.folder / "plan.json"
     asked = {
         "port": port,
