@@ -1,6 +1,6 @@
 """What a comparison of the tenant with the copy has seen and suspects, kept in PostgreSQL so that memory stays flat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -32,15 +32,26 @@ def kept(connection: Connection, ids: Sequence[str]) -> dict[str, Kept]:
 
 
 _SEEN = """
-INSERT INTO exported (run_id, user_id, suspect)
-SELECT %(run)s, user_id, suspect FROM unnest(%(ids)b::text[], %(suspects)b::text[]) AS batch (user_id, suspect)
-ON CONFLICT (run_id, user_id) DO UPDATE SET suspect = coalesce(excluded.suspect, exported.suspect)
+INSERT INTO exported (run_id, user_id) SELECT %(run)s, user_id FROM unnest(%(ids)b::text[]) AS batch (user_id) ON CONFLICT DO NOTHING
 """
 
 
-def note(connection: Connection, run_id: int, seen: Mapping[str, str | None]) -> None:
-    """Note whom an export holds, each with what is suspected of them."""
-    connection.exec_driver_sql(_SEEN, {"run": run_id, "ids": list(seen), "suspects": list(seen.values())})
+def note(connection: Connection, run_id: int, seen: Iterable[str]) -> None:
+    """Note who was seen in the tenant."""
+    connection.exec_driver_sql(_SEEN, {"run": run_id, "ids": list(seen)})
+
+
+_SUSPECT = text("""
+UPDATE exported SET suspect = batch.suspect
+FROM unnest(CAST(:ids AS text[]), CAST(:suspects AS text[])) AS batch (user_id, suspect)
+WHERE exported.run_id = :run AND exported.user_id = batch.user_id
+""")
+
+
+def suspect(connection: Connection, run_id: int, suspected: Mapping[str, str]) -> None:
+    """Note what is suspected of some of those who were seen."""
+    if suspected:
+        connection.execute(_SUSPECT, {"run": run_id, "ids": list(suspected), "suspects": list(suspected.values())})
 
 
 _EXTRA = text("""

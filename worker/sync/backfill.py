@@ -1,6 +1,6 @@
 """Backfill: the whole tenant, a batch at a time; what is newer here stays, and who is unknown gets a row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +15,6 @@ from worker.logs import get_logger
 from worker.store import feeds, notes, plain, runs, users
 from worker.store.session import without_waiting
 from worker.store.users import Held
-from worker.sync import lines
 from worker.sync.answers import refuses_a_value
 from worker.sync.everyone import Batch, Everyone, Position
 from worker.sync.lines import Told
@@ -100,7 +99,7 @@ class Backfill:
 
     def _load(self, run_id: int, batch: Batch) -> None:
         self.progress.percentage = None
-        told = lines.read(batch.lines)
+        told = batch.told
         written = load(self.engine, told, batch.covers, self.tolerances)
         self.progress.users += len(told)
         self.progress.written += written.changed
@@ -108,14 +107,14 @@ class Backfill:
         self.progress.unread += batch.unread
         with self.engine.begin() as connection:
             without_waiting(connection)
-            park(connection, run_id, batch, told.bad)
+            park(connection, run_id, batch)
             runs.keep(connection, run_id, batch.position, self.progress.as_dict())
 
 
-def park(connection: Connection, run_id: int, batch: Batch, bad: Sequence[tuple[str, bytes]]) -> None:
+def park(connection: Connection, run_id: int, batch: Batch) -> None:
     """Park the lines of a batch that are no profiles, each beside the number of its export's lines up to then."""
     where = batch.position.get("lines", 0)
-    notes.park_records(connection, "export", [(run_id, where, why, raw) for why, raw in bad])
+    notes.park_records(connection, "export", [(run_id, where, why, raw) for why, raw in batch.told.bad])
 
 
 @dataclass(slots=True)

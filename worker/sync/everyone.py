@@ -14,6 +14,7 @@ from worker.domain.windows import CAP, Place, step
 from worker.errors import Error, TenantDown
 from worker.logs import get_logger
 from worker.sync.ahead import ahead
+from worker.sync.lines import Told, read
 from worker.sync.patience import complete_job, when_allowed
 
 # Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
@@ -30,13 +31,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some users, as bytes, and the position behind them.
+    """Some users, and the position behind them.
 
     `covers`: the attributes that their source declares, None for whole profiles (P2). `unread`: how many there are that no
     search can show.
     """
 
-    lines: list[bytes] = field(repr=False)
+    told: Told = field(repr=False)
     position: Position
     covers: frozenset[str] | None
     unread: int = 0
@@ -112,10 +113,10 @@ def exported(exports: Exports, job: Job, position: Position) -> Generator[Batch,
     lines = exports.lines(job)  # not closed here: the thread that reads ahead may be at it, and lets go of it
     if sum(1 for _ in islice(lines, done)) < done:
         raise TenantDown("the export holds fewer lines than before")
-    with closing(ahead(in_batches(lines, BATCH))) as batches:
-        for batch in batches:
-            done += len(batch)
-            yield Batch(batch, {**position, "lines": done}, COVERS)
+    with closing(ahead((len(batch), read(batch)) for batch in in_batches(lines, BATCH))) as batches:
+        for count, told in batches:
+            done += count
+            yield Batch(told, {**position, "lines": done}, COVERS)
 
 
 def by_search(refused: NoExport) -> Position:
@@ -135,13 +136,13 @@ def next_page(windows: Windows, position: Position) -> Batch | None:
     if not place.windows:
         return None
     page = windows.page(place)
-    return behind(page, place) if page is not None else Batch([], position, None)
+    return behind(page, place) if page is not None else Batch(Told(), position, None)
 
 
 def behind(page: Page, place: Place) -> Batch:
     """Return what counts of a page, and where to go on."""
     then = step(place, page.shown)
-    return Batch(page.users[: then.taken], _kept(then.place), None, then.unread)
+    return Batch(read(page.users[: then.taken]), _kept(then.place), None, then.unread)
 
 
 def _place(position: Mapping[str, Any]) -> Place:

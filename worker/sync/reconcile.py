@@ -18,7 +18,6 @@ from worker.store import comparisons, notes, runs, users
 from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
-from worker.sync import lines
 from worker.sync.backfill import load, park
 from worker.sync.everyone import Batch, Position, by_search, exported, incomplete, next_page, searches
 
@@ -110,7 +109,7 @@ class Reconcile:
         report = run.report
         report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
         for batch in batches:
-            told = lines.read(batch.lines)
+            told = batch.told
             loaded = load(self.engine, told, batch.covers, self.tolerances)
             report["users"] += len(told)
             report["written"] += loaded.changed
@@ -120,8 +119,8 @@ class Reconcile:
             run.position.update(batch.position)
             with self.engine.begin() as connection:
                 without_waiting(connection)
-                comparisons.note(connection, run.id, dict.fromkeys(told.ids()))
-                park(connection, run.id, batch, told.bad)
+                comparisons.note(connection, run.id, told.ids())
+                park(connection, run.id, batch)
                 runs.keep(connection, run.id, run.position, report)
             if not go_on():
                 return 0

@@ -21,7 +21,7 @@ from worker.store.comparisons import Kept
 from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import Claim, UserNews
-from worker.sync import answers, lines
+from worker.sync import answers
 from worker.sync.backfill import AtIt, Progress
 from worker.sync.everyone import Everyone, Position, incomplete
 from worker.sync.patience import when_allowed
@@ -123,12 +123,13 @@ class Verify:
         with closing(self.everyone.batches({}, note, preparing)) as batches:
             for batch in batches:
                 progress.percentage = None
-                told = lines.read(batch.lines)
+                told = batch.told
                 with self.engine.begin() as connection:
                     without_waiting(connection)
                     unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
                     suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
-                    comparisons.note(connection, run.id, dict.fromkeys(told.ids()) | suspected)
+                    comparisons.note(connection, run.id, told.ids())
+                    comparisons.suspect(connection, run.id, suspected)
                     runs.keep(connection, run.id)
                 self.drift.users += len(told)
                 self.drift.bad += len(told.bad)
@@ -195,11 +196,10 @@ class Verify:
                 self.drift.braked += applied.braked
 
 
-def compare(
-    told: Mapping[str, Profile], here: Mapping[str, Kept], covers: frozenset[str] | None
-) -> dict[str, str | None]:
-    """Return what is suspected of each user that was read; None where nothing is, or a mark says that somebody will look."""
-    return {user_id: _suspicion(said, here.get(user_id), covers) for user_id, said in told.items()}
+def compare(told: Mapping[str, Profile], here: Mapping[str, Kept], covers: frozenset[str] | None) -> dict[str, str]:
+    """Return what is suspected of whom; of nobody for whom a mark says that somebody will look."""
+    suspicions = {user_id: _suspicion(said, here.get(user_id), covers) for user_id, said in told.items()}
+    return {user_id: kind for user_id, kind in suspicions.items() if kind is not None}
 
 
 def _suspicion(said: Profile, held: Kept | None, covers: frozenset[str] | None) -> str | None:

@@ -9,6 +9,7 @@ import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,27 @@ def test_a_backfill_that_was_stopped_goes_on_where_it_was(
     assert differences(engine, auth0) == []
 
 
-def test_a_killed_process_is_followed_by_another_that_goes_on(
-    auth0: Simulator, engine: Engine, settings: Settings, redis_url: str, database_url: str
+SLOW_FILE = {"where": "export", "kind": "delay", "seconds": 0.05}
+SLOW_SEARCHES = {"where": "api", "kind": "delay", "seconds": 0.05, "match": {"method": "GET", "path": "/users$"}}
+REFUSED = {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}}
+# When each of three processes is killed.
+KILLED_WHEN = [
+    "SELECT EXISTS (SELECT FROM runs WHERE position <> '{}')",
+    "SELECT count(*) > 0 FROM users",
+    "SELECT count(*) >= 1500 FROM users",
+]
+
+
+@pytest.mark.parametrize("faults", [[SLOW_FILE], [SLOW_SEARCHES, REFUSED]], ids=["export", "searches"])
+def test_killed_processes_are_followed_by_one_that_goes_on(
+    auth0: Simulator,
+    engine: Engine,
+    settings: Settings,
+    redis_url: str,
+    database_url: str,
+    faults: list[dict[str, Any]],
 ) -> None:
-    auth0.control("PUT", "faults", [{"where": "export", "kind": "delay", "seconds": 0.05}])
+    auth0.control("PUT", "faults", faults)
     env = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": database_url,
@@ -144,20 +162,23 @@ def test_a_killed_process_is_followed_by_another_that_goes_on(
         "AUTH0_LIMITS": "global=1000:1000/s",
     }
 
-    def rows() -> int:
+    def holds(condition: str) -> bool:
         with engine.connect() as connection:
-            return int(connection.execute(text("SELECT count(*) FROM users")).scalar_one())
+            return bool(connection.execute(text(condition)).scalar_one())
 
-    process = subprocess.Popen([UNDERSTUDY, "backfill"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    eventually(lambda: rows() > 0)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE runs SET leased_until = now()"))  # a minute later
+    for condition in KILLED_WHEN:
+        process = subprocess.Popen([UNDERSTUDY, "backfill"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        eventually(partial(holds, condition))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE runs SET leased_until = now()"))  # a minute later
     ran = subprocess.run([UNDERSTUDY, "backfill"], env=env, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "2500 users read" in ran.stdout
     assert differences(engine, auth0) == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT array_agg(state) FROM runs")).scalar_one() == ["complete"]
 
 
 def test_two_at_once_are_one_and_a_clear_word(engine: Engine, backfill: Callable[..., Backfill]) -> None:
@@ -186,7 +207,7 @@ def test_a_file_that_breaks_off_is_opened_again_or_left_unfinished(
 
 
 REFUSALS = [
-    {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}},
+    REFUSED,
     {"where": "api", "kind": "status", "status": 400, "match": {"method": "POST", "path": "users-exports"}},
     {"where": "export", "kind": "fail"},
 ]
