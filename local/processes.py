@@ -135,12 +135,15 @@ class Process:
         """Wait until it ends by itself.
 
         Raises:
-            ProcessDied: it ended with another status than 0, or had to be stopped.
+            ProcessDied: it ended with another status than 0.
+            NotHealthy: it had to be stopped.
         """
         deadline = time.monotonic() + patience
-        while self.runs and time.monotonic() < deadline:
+        while (late := self.runs) and time.monotonic() < deadline:
             time.sleep(_POLL)
         self._end(self._plan)
+        if late:
+            raise NotHealthy(f"{self.name} did not end within {patience:g} s: is this machine too busy?")
         if self.status != 0:
             raise ProcessDied(self)
 
@@ -250,6 +253,7 @@ class Processes:
 
         Raises:
             ProcessDied: it ended with another status than 0.
+            NotHealthy: it had to be stopped.
         """
         process = self.start(name, argv, env=env)
         self._processes.remove(process)

@@ -122,6 +122,11 @@ def test_a_failed_run_is_an_error(processes: Processes) -> None:
         processes.run("migrations", python("raise SystemExit('no')"))
 
 
+def test_a_run_without_end_is_told_as_that(processes: Processes) -> None:
+    with pytest.raises(NotHealthy, match=r"migrations did not end within 0\.5 s"):
+        processes.run("migrations", python("import time; time.sleep(600)"), patience=0.5)
+
+
 def test_a_restarted_process_is_the_same_anew(processes: Processes, said: list[tuple[str, str]]) -> None:
     process = processes.start("one", python("import time; print('started', flush=True); time.sleep(600)"))
     first = process.pid
