@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,13 +198,18 @@ class Stage:
 
 def understudy(environ: Mapping[str, str], *arguments: str) -> Told:
     """Run a command of ours to its end, with nothing of our own environment that configures the product."""
+    return run([SCRIPTS / "understudy", *arguments], environ)
+
+
+def run(command: Sequence[str | Path], environ: Mapping[str, str], patience: float = 180) -> Told:
+    """Run a command to its end, with nothing of our own environment that configures the product."""
     done = subprocess.run(
-        [SCRIPTS / "understudy", *arguments],
+        command,
         cwd=CHECKOUT,
         env={**inherited(os.environ), "COLUMNS": "200", **environ},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=patience,
         check=False,
     )
     return Told(done.returncode, done.stdout, done.stderr)

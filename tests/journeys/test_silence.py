@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 import gzip
-import json
 import time
-from typing import Any
 
 import pytest
 
 from local.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.journeys.conftest import OnStage
+from tests.journeys.markers import (
+    EMAIL,
+    GUESS,
+    ODD_ID,
+    PASSWORD,
+    SECRET,
+    USER_ID,
+    assert_silent,
+    plant,
+    record,
+)
 from tests.journeys.stage import TOKEN, Stage, understudy
 
 pytestmark = pytest.mark.journey
-
-EMAIL = "marker.email@marker-mail.example"
-NAME = "Markername Markerson"
-NICKNAME = "markernick"
-USER_ID = "auth0|markerid0001"
-ODD_ID = "markeroddid|x'\"%00;--"
-IP = "203.0.113.77"
-GUESS = "marker-wrong-token"
-SECRET = "marker-wrong-secret"
-PASSWORD = "marker-database-password"
-METADATA = "marker-metadata"
-
-MARKERS = [
-    EMAIL,
-    "marker.email",
-    "Markername",
-    NICKNAME,
-    "markerid0001",
-    "markeroddid",
-    IP,
-    GUESS,
-    SECRET,
-    PASSWORD,
-    METADATA,
-]
-
-
-def record(**fields: Any) -> bytes:
-    """Build a record full of markers."""
-    data = {
-        "date": "2026-01-01T00:00:00.000Z",
-        "type": "s",
-        "log_id": "90020260101",
-        "user_id": USER_ID,
-        "user_name": EMAIL,
-        "ip": IP,
-        "description": f"{NAME} {EMAIL}",
-        "details": {"body": {"email": EMAIL, "name": NAME, "user_metadata": {"note": METADATA}}},
-        **fields,
-    }
-    return json.dumps({"log_id": data["log_id"], "data": data}).encode()
-
 
 BODIES = [
     record(),
@@ -82,19 +49,6 @@ BODIES = [
     f'"{EMAIL}"'.encode(),
     record() + b"\n" + b"{broken " + EMAIL.encode() + b"\n" + record(),
 ]
-
-
-def plant(stage: Stage) -> str:
-    """Make a user whose profile consists of markers; return its id."""
-    user_id = stage.sign_up(1, connection="Username-Password-Authentication")[0]
-    for act in (
-        {"act": "change_email", "email": EMAIL, "via": "dashboard"},
-        {"act": "change_name", "name": NAME},
-        {"act": "metadata", "user_metadata": {"note": METADATA}, "app_metadata": {"note": METADATA}},
-        {"act": "login", "ip": IP},
-    ):
-        stage.tenant.control("POST", "people/act", {"user_id": user_id, **act})
-    return user_id
 
 
 def send_what_cannot_be_read(stage: Stage) -> None:
@@ -147,8 +101,6 @@ def test_no_marker_is_ever_printed(play: OnStage, own_postgres: EmbeddedPostgres
     with play(**how) as stage:
         said = []
         user_id = plant(stage)
-        stage.settle()
-        assert stage.query(f"SELECT email FROM users WHERE user_id = '{user_id}'") == [(EMAIL,)]  # noqa: S608
         rest = user_id.partition("|")[2]
 
         send_what_cannot_be_read(stage)
@@ -183,11 +135,4 @@ def test_no_marker_is_ever_printed(play: OnStage, own_postgres: EmbeddedPostgres
         stage.wait_until(lambda: stage.count("conditions WHERE name = 'auth0_refused'") == 1, "the refusal", 75)
         said += [stage.understudy("status"), stage.understudy("status", "--json")]
 
-        own = [stage.tenant.client_secret, TOKEN, own_postgres.url, own_redis.url, rest]
-        everything = stage.output.of("web", "worker", "beat", "migrations") + "".join(one.out + one.err for one in said)
-        assert len(everything) > 10_000, "nothing was said"
-        leaked = {marker: everything.count(marker) for marker in [*MARKERS, *own] if marker in everything}
-        assert not leaked, "\n".join(
-            line for line in everything.splitlines() if any(marker in line for marker in leaked)
-        )[:4000]
-        assert not any("Traceback" in one.err for one in said), [one.err for one in said if "Traceback" in one.err][:1]
+        assert_silent(stage, said, stage.tenant.client_secret, TOKEN, own_postgres.url, own_redis.url, rest)
