@@ -37,10 +37,7 @@ class Tenant:
             self._log("s" if variant else "sepft", skew, user_id=user_id)
         elif act == "change" and user:
             user |= {"nickname": f"{user_id} {self.changes}", "updated_at": iso(self.now)}
-            if variant:
-                user["user_metadata"] = {"changed": self.changes}
-            else:
-                user.pop("user_metadata", None)
+            self._merge(user, "user_metadata", {"changed": self.changes if variant else None})
             self._tell("user.updated", user)
             self._api("PATCH", user_id, skew)
         elif act == "delete" and user:
@@ -78,6 +75,14 @@ class Tenant:
     def at(self, moment: float) -> State:
         """Return what was true at a moment: of a tie, the last."""
         return [state for since, state in self.states if since <= moment][-1]
+
+    @staticmethod
+    def _merge(user: dict[str, Any], place: str, said: dict[str, Any]) -> None:
+        """Write metadata as Auth0 does: merged at its first level, null takes a key away."""
+        merged = {key: value for key, value in {**user.get(place, {}), **said}.items() if value is not None}
+        user.pop(place, None)
+        if merged:
+            user[place] = merged
 
     def _create(self, user_id: str) -> None:
         provider, _, key = user_id.partition("|")
