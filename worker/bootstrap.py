@@ -139,7 +139,7 @@ class Parts:
     def sources(self) -> tuple[Source[Any], ...]:
         """What drain finds in the inbox; what somebody waits for comes first."""
         plays = Plays(self.settings.plays_per_listener_per_day)
-        return (plays, EventStream(self.tolerances), LogRecords(self.settings.pull_logs), PulledRecords())
+        return (plays, EventStream(self.tolerances), LogRecords(self.settings.pulls_log), PulledRecords())
 
     @property
     def tolerances(self) -> Tolerances:
@@ -166,7 +166,7 @@ class Parts:
 
     def catch_up(self) -> CatchUp | None:
         """Return the loop that pulls the tenant's log, None where it is off."""
-        if not self.settings.pull_logs:
+        if not self.settings.pulls_log:
             return None
         return CatchUp(self.engine, LogPages(self.tenant), self.budget, self.settings.pull_overlap)
 

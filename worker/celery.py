@@ -12,13 +12,13 @@ from worker import tasks
 from worker.bootstrap import BEAT, parts, this_worker
 from worker.errors import Error, Transient
 from worker.logs import configure
-from worker.schedule import SCHEDULE, Ringer
+from worker.schedule import Ringer, schedule
 
 try:
     app = parts().celery
 except Error as error:
     sys.exit(f"understudy: {error}")
-app.conf.beat_schedule = SCHEDULE
+app.conf.beat_schedule = schedule(parts().settings.pull_every)
 app.conf.beat_scheduler = Ringer
 tasks.register(app)
 

@@ -1,5 +1,6 @@
 """When beat rings. Every task is harmless when run twice at once: deploys overlap, and someone scales beat to two."""
 
+from datetime import timedelta
 from typing import Any
 
 from celery.beat import Scheduler
@@ -14,24 +15,33 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
     return {"task": f"worker.tasks.{task}", "schedule": seconds, "options": {"expires": seconds, "ignore_result": True}}
 
 
-SCHEDULE = {
-    "drain": _every(5, "drain"),
-    "refresh": _every(5, "refresh"),
-    "push": _every(5, "push"),
-    "sweep": _every(60, "sweep"),
-    "reconcile": _every(60, "reconcile"),
-    "catch_up": _every(300, "catch_up"),
-    "listen": _every(60, "listen"),
-    "heal": _every(300, "heal"),
-    "heartbeat": _every(15, "heartbeat"),
-    "clean": _every(600, "clean"),
-}
+def schedule(pull_every: timedelta) -> dict[str, dict[str, Any]]:
+    """Return what beat rings and how often; `pull_every` is PULL_EVERY."""
+    pull = pull_every.total_seconds()
+    return {
+        "drain": _every(5, "drain"),
+        "refresh": _every(5, "refresh"),
+        "push": _every(5, "push"),
+        "sweep": _every(60, "sweep"),
+        "reconcile": _every(60, "reconcile"),
+        "catch_up": _every(pull, "catch_up"),
+        "listen": _every(min(60, pull), "listen"),
+        "heal": _every(pull, "heal"),
+        "heartbeat": _every(15, "heartbeat"),
+        "clean": _every(600, "clean"),
+    }
 
 
 class Ringer(Scheduler):  # type: ignore[misc]  # Celery is not typed
     """Celery's scheduler in memory (a dyno's disk goes with it, and every interval is short), of few words while Redis is away."""
 
     _silent = False
+
+    def setup_schedule(self) -> None:
+        """Ring everything once at the start: else a beat that is restarted every few minutes would never ring for what is rarer."""
+        super().setup_schedule()
+        for entry in self.schedule.values():
+            entry.last_run_at = entry.default_now() - entry.schedule.run_every
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Ring. What fails is said once, without the stack that Celery would add each time; the next ring comes soon."""

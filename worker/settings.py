@@ -118,6 +118,7 @@ def _tiers(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Period = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(seconds=1), le=timedelta(days=1))]
 Lifetime = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(days=400))]
 
 
@@ -167,9 +168,12 @@ class Settings(BaseSettings):
     metrics_token: SecretStr = SecretStr("")
     inbox_retention: Duration = timedelta(days=7)
 
+    run_retention: Duration = timedelta(days=90)
+
     reconcile_every: Duration = timedelta(days=1)
 
-    pull_logs: bool = False
+    pull_logs: bool = True
+    pull_every: Period = timedelta(minutes=5)
     pull_overlap: Duration = timedelta(minutes=10)
     silence_floor: Duration = timedelta(minutes=15)
     pull_events: bool = False
@@ -230,6 +234,11 @@ class Settings(BaseSettings):
     def issuer(self) -> str:
         """What the `iss` of a token must be: AUTH0_ISSUER, or the tenant's own."""
         return self.auth0_issuer or f"https://{self.auth0_domain}/"
+
+    @property
+    def pulls_log(self) -> bool:
+        """Whether the tenant's log is pulled: where it is streamed. Event streams alone spare every read, and it would cause them."""
+        return self.pull_logs and bool(self.log_stream_tokens)
 
     @property
     def fingerprint_key(self) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from worker.bootstrap import BEAT, RECONCILE_SLICE, SLICE, SWEEP_SLICE, parts, this_worker
 from worker.errors import Permanent, Transient
 from worker.logs import describe, get_logger
-from worker.store import heard, inbox, notes, page_sessions, plays, pushed
+from worker.store import heard, inbox, notes, page_sessions, plays, pushed, runs
 from worker.sync.count import clean_plays
 from worker.sync.drain import take_turns
 from worker.sync.sweep import sweep as sweep_users
@@ -112,7 +112,8 @@ def clean() -> None:
     _repeat(partial(pushed.clean, retention=parts().settings.inbox_retention))
     _repeat(page_sessions.clean)
     chosen = parts().settings
-    _repeat(partial(heard.clean, pulling=chosen.pull_logs, overlap=chosen.pull_overlap))
+    _repeat(partial(heard.clean, pulling=chosen.pulls_log, overlap=chosen.pull_overlap))
+    _repeat(partial(runs.clean, keep=chosen.run_retention))
     clean_plays(parts().engine, go_on=_slice())
 
 

@@ -215,7 +215,7 @@ def _feed_problems(standings: Sequence[Standing], settings: Settings) -> list[st
     for one in standings:
         if one.name == "events" and settings.pull_events and one.trouble:
             found.append(f"the tenant's events cannot be pulled: {one.trouble}")
-        if one.name != "logs" or not settings.pull_logs:
+        if one.name != "logs" or not settings.pulls_log:
             continue
         kept = log_retention(settings.auth0_plan)
         if falls_behind(one.age, kept):

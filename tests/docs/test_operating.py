@@ -10,12 +10,14 @@ from importlib.util import find_spec
 import celery.bin.beat
 import celery.bin.worker
 import click
+import psycopg
 import pytest
 import uvicorn
 
 from local.product import procfile
 from tests.docs.pages import CHECKOUT, OPERATING
 from worker import views
+from worker.settings import Settings
 
 LINES = dict(line.split(": ", 1) for line in (CHECKOUT / "Procfile").read_text().splitlines())
 
@@ -64,6 +66,18 @@ def test_every_line_that_status_shows_is_explained() -> None:
         "budget",
     ):
         assert re.search(rf"^\| [^|]*\b{name}\b[^|]* \|", explained, re.MULTILINE), name
+
+
+def test_retention_names_every_table_and_settings_that_exist(database_url: str) -> None:
+    section = OPERATING.read_text().partition("\n## Retention\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    named = [name for tables, _ in rows for name in re.findall(r"`(\w+)`", tables)]
+    with psycopg.connect(database_url) as connection:
+        there = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert sorted(named) == sorted(name for (name,) in there)
+    settings = {name for _, kept in rows for name in re.findall(r"`([A-Z_]+)`", kept)}
+    assert settings
+    assert {name.lower() for name in settings} <= Settings.model_fields.keys()
 
 
 def option_names(command: click.Command) -> set[str]:

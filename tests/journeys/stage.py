@@ -27,6 +27,7 @@ from local.product import (
     Product,
     environment,
     inherited,
+    is_ready,
     page_settings,
     procfile,
     product_processes,
@@ -164,6 +165,39 @@ class Stage:
         self.environ.update(settings)
         self.product = replace(self.product, worker=self.start("worker"))
 
+    def replace_web(self, **settings: str) -> None:
+        """Stop the web process and start one with other settings at the same place; they hold from now on."""
+        self.product.web.stop()
+        self.environ.update(settings)
+        port = self.product.url.rpartition(":")[2]
+        environ = self._with_path({"PORT": port})
+        web = self.processes.start("web", procfile()["web"], env=environ, healthy=lambda: is_ready(self.product.url))
+        self.product = replace(self.product, web=web)
+
+    def replace_beat(self) -> None:
+        """Stop beat and start another, which rings for everything at once."""
+        self.product.beat.stop()
+        self.product = replace(self.product, beat=self.start("beat"))
+
+    def application(self, *scopes: str) -> dict[str, str]:
+        """Register an application that is granted these scopes; return the settings of who uses it."""
+        made = self.tenant.control("POST", "clients", {"scopes": scopes})
+        return {"AUTH0_M2M_CLIENT_ID": made["client_id"], "AUTH0_M2M_CLIENT_SECRET": made["client_secret"]}
+
+    def set_up(self, *options: str) -> str:
+        """Connect the tenant as an operator does, with an application for that alone; return what was said."""
+        what = ("log_streams", "event_streams", "actions")
+        scopes = [f"{verb}:{one}" for one in what for verb in ("read", "create", "update", "delete")]
+        able = self.application(*scopes)
+        told = self.understudy(
+            "setup",
+            *options,
+            AUTH0_SETUP_CLIENT_ID=able["AUTH0_M2M_CLIENT_ID"],
+            AUTH0_SETUP_CLIENT_SECRET=able["AUTH0_M2M_CLIENT_SECRET"],
+        )
+        assert told.status == 0, told.err
+        return told.out
+
     def understudy(self, *arguments: str, **settings: str) -> Told:
         """Run a command of ours to its end."""
         return understudy({**self.environ, **settings}, *arguments)
@@ -231,7 +265,12 @@ def on_stage(
     with ExitStack() as stack:
         processes, folder = stack.enter_context(product_processes(children, output.say))
         tenant, port = SimulatedTenant.start(processes, folder), free_port()
-        settings = {**SETTLE, **(page_settings(tenant, port) if page else {}), **(settings or {})}
+        settings = {
+            **SETTLE,
+            "PUBLIC_URL": f"http://127.0.0.1:{port}",
+            **(page_settings(tenant, port) if page else {}),
+            **(settings or {}),
+        }
         environ = environment(tenant, database_url=database_url, redis_url=redis_url, token=TOKEN, settings=settings)
         stage = Stage(tenant, Product.start(processes, environ, port=port), processes, output, environ)
         if stream:

@@ -36,7 +36,7 @@ def test_wrong_credentials_and_a_missing_scope_stop_refresh_loudly_until_mended(
         assert stage.understudy("status").status == 0
 
         able = {"AUTH0_M2M_CLIENT_ID": stage.environ["AUTH0_M2M_CLIENT_ID"], "AUTH0_M2M_CLIENT_SECRET": secret}
-        stage.replace_worker(**client_with(stage, "read:logs", "read:clients"))
+        stage.replace_worker(**stage.application("read:logs", "read:clients"))
         assert_refused_loudly(stage, "read:users")
         stage.replace_worker(**able)
         stage.assert_equal(at_least=40)
@@ -45,18 +45,13 @@ def test_wrong_credentials_and_a_missing_scope_stop_refresh_loudly_until_mended(
 
 def test_the_scope_read_users_is_all_that_the_copy_needs(play: OnStage) -> None:
     with play() as stage:
-        stage.replace_worker(**client_with(stage, "read:users"))
+        stage.replace_worker(**stage.application("read:users"), PULL_LOGS="false")
         stage.sign_up(60)
         stage.live(60)
         stage.burst(300, 2)
         stage.assert_equal(at_least=40)
         assert stage.tenant.control("GET", "stats")["api_statuses"].get("403", 0) == 0
         assert stage.understudy("status").status == 0
-
-
-def client_with(stage: Stage, *scopes: str) -> dict[str, str]:
-    made = stage.tenant.control("POST", "clients", {"scopes": scopes})
-    return {"AUTH0_M2M_CLIENT_ID": made["client_id"], "AUTH0_M2M_CLIENT_SECRET": made["client_secret"]}
 
 
 def test_every_process_refuses_another_tenants_database_in_one_line(play: OnStage) -> None:

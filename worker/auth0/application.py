@@ -1,21 +1,28 @@
 """What Auth0 says of our application when it is asked afresh: the scopes it is granted, the limit it is held to, Auth0's clock.
 
-For a person who looks what is wrong: it neither uses nor replaces the shared token, and it goes past the budget with two requests.
+For a person who looks what is wrong: it neither uses nor replaces the shared token, and it goes past the budget with a few requests.
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
-from worker.auth0.transport import Answer, exchange, open_client
+from worker.auth0.streams import MOST, Kind, Stream, failed_in, streams_in
+from worker.auth0.transport import Answer, NotUsable, exchange, open_client
 from worker.errors import Refused, TenantDown, Throttled
 from worker.settings import Settings
 
 # An id that nobody has: reading it needs what reading anybody needs.
 _NOBODY: Final = "auth0%7Cunderstudy-doctor"
+# The free plan allows two requests a second, to everybody together; a person waits for this, in seconds.
+_TRIES: Final = 5
+_PAUSE: Final = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +30,14 @@ class Application:
     """What it is granted and held to.
 
     `burst`: how many reads of users Auth0 takes at once, None where it does not say. `ahead`: by how many seconds Auth0's
-    clock is surely ahead of ours, negative for behind.
+    clock is surely ahead of ours, negative for behind. `asked_at`: when the token was asked for, by time.monotonic().
     """
 
     scopes: frozenset[str]
     burst: int | None
     ahead: float
+    token: str = field(repr=False)
+    asked_at: float
 
 
 def look(settings: Settings) -> Application:
@@ -40,6 +49,7 @@ def look(settings: Settings) -> Application:
         "client_secret": settings.auth0_m2m_client_secret.get_secret_value(),
         "audience": f"{base}/api/v2/",
     }
+    asked_at = time.monotonic()
     with open_client(settings) as http:
         before = time.time()
         answer = exchange(lambda: http.post(f"{base}/oauth/token", json=asked))
@@ -47,7 +57,47 @@ def look(settings: Settings) -> Application:
         token, scopes = _granted(answer)
         headers = {"Authorization": f"Bearer {token}"}
         read = exchange(lambda: http.get(f"{base}/api/v2/users/{_NOBODY}", headers=headers))
-    return Application(scopes, _burst(read.headers), ahead)
+    return Application(scopes, _burst(read.headers), ahead, token, asked_at)
+
+
+def streams(settings: Settings, application: Application, kind: Kind) -> Sequence[Stream]:
+    """Return the tenant's streams of a kind that lead to an HTTP endpoint; raises TenantDown."""
+    path = "log-streams" if kind == "log" else "event-streams?take=50"
+    return _usable(lambda: streams_in[kind](_ask(settings, application, "GET", path)))
+
+
+def failed(settings: Settings, application: Application, stream: Stream) -> int:
+    """Return how many deliveries of an event stream failed, MOST for that many or more; raises TenantDown."""
+    path = f"event-streams/{stream.id}/deliveries?statuses=failed&take={MOST}"
+    return _usable(lambda: failed_in(_ask(settings, application, "GET", path)))
+
+
+def send_test_event(settings: Settings, application: Application, stream: Stream) -> bool:
+    """Have Auth0 send a made-up event by this stream; return whether it takes that upon itself.
+
+    Source: auth0.com/docs, "Event Testing, Observability, and Failure Recovery".
+    """
+    answer = _ask(settings, application, "POST", f"event-streams/{stream.id}/test", {"event_type": "user.created"})
+    return answer.status in (200, 201, 202)
+
+
+def _ask(settings: Settings, application: Application, method: str, path: str, body: object = None) -> Answer:
+    headers = {"Authorization": f"Bearer {application.token}"}
+    url = f"https://{settings.auth0_domain}/api/v2/{path}"
+    with open_client(settings) as http:
+        for _ in range(_TRIES):
+            answer = exchange(lambda: http.request(method, url, json=body, headers=headers))
+            if answer.status != 429:
+                break
+            time.sleep(_PAUSE)
+    return answer
+
+
+def _usable(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except NotUsable:
+        raise TenantDown("Auth0 does not say how its streams are") from None
 
 
 def _granted(answer: Answer) -> tuple[str, frozenset[str]]:

@@ -46,9 +46,13 @@ class Streams:
     def list(self, kind: Kind) -> Sequence[Stream]:
         """Return the streams of a kind that lead to an HTTP endpoint."""
         if kind == "log":
-            return self._ask("read:log_streams", lambda api: api.log_streams.list(request_options=NO_RETRIES), _logs)
+            return self._ask(
+                "read:log_streams", lambda api: api.log_streams.list(request_options=NO_RETRIES), streams_in["log"]
+            )
         return self._ask(
-            "read:event_streams", lambda api: api.event_streams.list(take=50, request_options=NO_RETRIES), _events
+            "read:event_streams",
+            lambda api: api.event_streams.list(take=50, request_options=NO_RETRIES),
+            streams_in["event"],
         )
 
     def start(self, stream: Stream) -> None:
@@ -73,7 +77,7 @@ class Streams:
             lambda api: api.event_streams.deliveries.list(
                 stream.id, statuses="failed", take=MOST, request_options=NO_RETRIES
             ),
-            _count_failed,
+            failed_in,
         )
 
     def redeliver(self, stream: Stream) -> None:
@@ -126,7 +130,12 @@ def _events(answer: Answer) -> Sequence[Stream]:
     ]
 
 
-def _count_failed(answer: Answer) -> int:
+streams_in: Final[dict[Kind, Callable[[Answer], Sequence[Stream]]]] = {"log": _logs, "event": _events}
+"""Reads the answer that lists the streams of a kind; raises NotUsable."""
+
+
+def failed_in(answer: Answer) -> int:
+    """Read how many failed deliveries an answer lists; raises NotUsable."""
     return len(_found(answer, "deliveries"))
 
 

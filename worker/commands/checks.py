@@ -1,9 +1,7 @@
 """What `understudy doctor` looks at: each check says that something is fine, or what to do."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -12,6 +10,9 @@ from sqlalchemy import Connection, text
 
 from worker.auth0.application import Application, look
 from worker.auth0.pace import GLOBAL, Budget, limits_of
+from worker.commands.findings import Finding, fine, note, wrong
+from worker.commands.stream_checks import streams_of
+from worker.domain.feeds import event_connections
 from worker.errors import Error, TenantDown, WrongTenant
 from worker.queue import connect_redis
 from worker.settings import Settings
@@ -25,22 +26,6 @@ CLOCKS_APART: Final = 5
 
 _HERE = ("", "localhost", "127.0.0.1", "::1")
 
-Verdict = Literal["fine", "note", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check: "fine", "note" (works, could be better) or "wrong", and a sentence: what is, or what to do."""
-
-    check: str
-    verdict: Verdict
-    says: str
-
-
-fine = partial(Finding, verdict="fine")
-note = partial(Finding, verdict="note")
-wrong = partial(Finding, verdict="wrong")
-
 
 def examine() -> Iterator[Finding]:
     """Yield a finding for each check; what depends on something that is wrong is left out."""
@@ -53,8 +38,11 @@ def examine() -> Iterator[Finding]:
     yield from _settings(settings)
     yield from _careful("database", _postgresql(settings))
     yield from _careful("Redis", _redis(settings))
-    yield from _careful("Auth0", _tenant(settings))
+    found: list[Application] = []
+    yield from _careful("Auth0", _tenant(settings, found))
     yield from _careful("webhooks", _webhooks(settings))
+    if found and settings.public_url:
+        yield from _careful("streams", streams_of(settings, found[0]))
 
 
 def _careful(title: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -179,7 +167,7 @@ def scopes_needed(settings: Settings) -> dict[str, str]:
         needed["update:users_app_metadata"] = "to write roles and plans"
     if settings.default_display_name or settings.auth0_audience:
         needed["update:users"] = "to write display names"
-    if settings.pull_logs:
+    if settings.pulls_log:
         needed["read:logs"] = "for PULL_LOGS"
     if settings.pull_events:
         needed["read:events"] = "for PULL_EVENTS"
@@ -197,18 +185,21 @@ def _scopes_of_streams(settings: Settings) -> dict[str, str]:
 _MAY_BE_GRANTED = frozenset({"update:users_app_metadata", "update:users"})
 
 
-def _tenant(settings: Settings) -> Iterator[Finding]:
+def _tenant(settings: Settings, looked: list[Application]) -> Iterator[Finding]:
+    """Look at the application; what was found goes into `looked`."""
     if settings.lacking("auth0_m2m_client_id", "auth0_m2m_client_secret"):
         return  # said already
     if settings.auth0_ca_file:
         yield note("TLS to Auth0", says="certificates of AUTH0_CA_FILE are believed too: for a simulated tenant alone")
     found = look(settings)
+    looked.append(found)
     if not settings.auth0_ca_file:
         yield fine("TLS to Auth0", says="verified")
     yield fine("token", says="Auth0 gives us one")
     yield _scopes(settings, found.scopes)
     yield _clocks(found.ahead)
     yield _limits(settings, found)
+    yield from _connections(settings)
 
 
 def _scopes(settings: Settings, granted: frozenset[str]) -> Finding:
@@ -250,6 +241,16 @@ def _limits(settings: Settings, found: Application) -> Finding:
     return fine(
         "limits", says=f"bursts of {found.burst}, as {source} says; we use {settings.auth0_budget_share:.0%} of it"
     )
+
+
+def _connections(settings: Settings) -> Iterator[Finding]:
+    """Only where something is wrong: an event stream and whoever pulls events share what the plan allows."""
+    if settings.pull_events and settings.event_stream_tokens and event_connections(settings.auth0_plan) == 1:
+        yield wrong(
+            "event connections",
+            says=f"the {settings.auth0_plan} plan allows one, an event stream and PULL_EVENTS take two: "
+            "set PULL_EVENTS=false, or delete the stream and EVENT_STREAM_TOKENS",
+        )
 
 
 def _webhooks(settings: Settings) -> Iterator[Finding]:

@@ -41,6 +41,14 @@ def log_retention(plan: str) -> timedelta:
     return timedelta(days={"free": 1, "essentials": 5, "professional": 10}.get(plan, 30))
 
 
+def event_connections(plan: str) -> int:
+    """Return how many connections for events a plan allows, event streams and readers together.
+
+    Source: auth0.com/docs, "Consume Events with the Events API".
+    """
+    return {"free": 1, "essentials": 4, "professional": 4}.get(plan, 8)
+
+
 def falls_behind(age: float, kept: timedelta) -> bool:
     """Whether what a pull stands for is so old (seconds) that it may be forgotten unread before anybody acts: a tenth of the time."""
     return age > kept.total_seconds() / 10

@@ -30,6 +30,26 @@ WHERE kind = :kind AND state = 'running' ORDER BY id DESC LIMIT 1
 """)
 
 
+# What a comparison noted and nobody is at any more, and old runs: but the last complete one of each kind, which says when
+# that was.
+_CLEAN_NOTES = text("""
+DELETE FROM exported WHERE (run_id, user_id) IN (
+  SELECT run_id, user_id FROM exported
+  WHERE run_id NOT IN (SELECT id FROM runs WHERE state = 'running') LIMIT :rows)
+""")
+_CLEAN = text("""
+DELETE FROM runs WHERE id IN (
+  SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < now() - :keep
+  AND id NOT IN (SELECT DISTINCT ON (kind) id FROM runs WHERE state = 'complete' ORDER BY kind, ended_at DESC) LIMIT :rows)
+""")
+
+
+def clean(connection: Connection, keep: timedelta, *, rows: int = 2000) -> int:
+    """Delete ended runs that are older than `keep`, and what ended runs left behind, at most `rows` of each; return how many."""
+    notes = connection.execute(_CLEAN_NOTES, {"rows": rows}).rowcount
+    return notes + connection.execute(_CLEAN, {"keep": keep, "rows": rows}).rowcount
+
+
 def begin(connection: Connection, kind: str, *, resume: bool = True) -> Run | None:
     """Go on with the unfinished run of this kind, or begin one; None while another process is at it. The caller commits.
 

@@ -20,7 +20,8 @@ from worker.commands.checks import scopes_needed
 from worker.settings import Settings
 
 UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
-NEEDED = ("read:users", "update:users", "update:users_app_metadata")
+NEEDED = ("read:users", "read:logs", "update:users", "update:users_app_metadata")
+STREAMS = ("read:log_streams", "read:event_streams", "read:event_deliveries", "update:event_streams")
 
 # By check: the verdict and the sentence.
 Findings = dict[str, tuple[str, str]]
@@ -76,7 +77,7 @@ def test_all_is_well(doctor: Doctor) -> None:
 
 
 def test_a_missing_scope_and_one_too_many_are_named(doctor: Doctor) -> None:
-    code, findings = doctor(scopes=("read:users", "delete:users", "update:users"))
+    code, findings = doctor(scopes=("read:users", "read:logs", "delete:users", "update:users"))
     assert code == 1
     assert findings["scopes"] == (
         "wrong",
@@ -155,6 +156,26 @@ def test_webhooks_that_nobody_answers_are_noticed(doctor: Doctor) -> None:
     code, findings = doctor(PUBLIC_URL="http://127.0.0.1:1")
     assert code == 1
     assert findings["webhooks"][0] == "wrong"
+
+
+def test_streams_that_are_not_there_or_may_not_be_looked_at_are_noticed(doctor: Doctor) -> None:
+    """What they say of streams that are there: tests/journeys/test_lost_deliveries.py."""
+    there = {"PUBLIC_URL": "http://127.0.0.1:1", "EVENT_STREAM_TOKENS": "a-token"}
+    _, findings = doctor(scopes=(*NEEDED, *STREAMS), **there)
+    for kind in ("log", "event"):
+        url = f"http://127.0.0.1:1/webhooks/auth0/{kind}s"
+        assert findings[f"{kind} stream"] == ("wrong", f"none leads to {url}: run `understudy setup`")
+    _, findings = doctor(**there)
+    assert findings["log stream"][0] == findings["event stream"][0] == "note"
+    assert "read:event_streams" in findings["event stream"][1]
+
+
+def test_a_plan_without_a_connection_for_both_ways_to_hear_events_is_noticed(doctor: Doctor) -> None:
+    both = {"EVENT_STREAM_TOKENS": "a-token", "PULL_EVENTS": "true"}
+    code, findings = doctor(scopes=(*NEEDED, "read:events"), **both)
+    assert (code, findings["event connections"][0]) == (1, "wrong")
+    _, findings = doctor(scopes=(*NEEDED, "read:events"), **both, AUTH0_PLAN="essentials")
+    assert "event connections" not in findings
 
 
 @pytest.mark.parametrize("ahead", [60.0, -60.0])
