@@ -9,6 +9,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
 OPERATING = CHECKOUT / "docs" / "operating.md"
+RUNBOOKS = CHECKOUT / "docs" / "runbooks.md"
 PROTOCOL = CHECKOUT / "docs" / "protocol.md"
 
 _FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from datetime import UTC, datetime
@@ -15,9 +16,12 @@ import pytest
 import uvicorn
 
 from local.product import procfile
-from tests.docs.pages import CHECKOUT, OPERATING
+from tests.docs.pages import CHECKOUT, OPERATING, RUNBOOKS
 from worker import views
 from worker.settings import Settings
+from worker.setup.credentials import Credentials
+from worker.store.feeds import Standing
+from worker.store.rhythm import Silence
 
 LINES = dict(line.split(": ", 1) for line in (CHECKOUT / "Procfile").read_text().splitlines())
 
@@ -49,6 +53,65 @@ def test_every_problem_that_status_prints_is_explained() -> None:
     assert len(problems) == 10
     for problem in problems:
         assert f"| {plain(problem)} |" in explained
+
+
+def test_what_status_says_of_pulls_streams_and_silence_is_explained() -> None:
+    explained = plain(OPERATING.read_text())
+    settings = Settings.model_validate(
+        {"database_url": "postgresql://x/y", "redis_url": "redis://x", "auth0_domain": "a.auth0.com"}
+        | {"log_stream_tokens": ["x"], "pull_events": True}
+    )
+    standings = [Standing(name, 1e6, 0, 0, "…") for name in ("logs", "events")]
+    said = views._feed_problems(standings, settings) + views._silence_problems(Silence(1e6, 1, True))
+    assert len(said) == 4
+    for problem in said:
+        assert f"| {plain(problem)} |" in explained
+
+
+def test_every_condition_that_the_code_raises_is_one_that_the_pages_know() -> None:
+    """The first words of each sentence, wherever the code raises a condition with it."""
+    raised = set()
+    for path in (CHECKOUT / "worker").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(call, "func", None), "attr", None)
+            if isinstance(call, ast.Call) and name in ("raise_condition", "_note"):
+                raised |= {
+                    one.value
+                    for part in call.args[1:]
+                    for one in ast.walk(part)
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str) and len(one.value) > 20
+                }
+    assert len(raised) > 6
+    explained = plain(OPERATING.read_text())
+    unexplained = [text for text in raised if plain(text).strip(" :;") not in explained]
+    assert unexplained == []
+
+
+def test_every_line_of_doctor_is_explained() -> None:
+    code = "".join((CHECKOUT / "worker" / "commands" / name).read_text() for name in ("checks.py", "stream_checks.py"))
+    checks = set(re.findall(r'(?:fine|note|wrong)\(\s*"([^"]+)"', code)) | {"log stream", "event stream", "streams"}
+    assert len(checks) > 15
+    section = OPERATING.read_text().partition("\n## What `understudy doctor` says\n")[2].partition("\n## ")[0]
+    told = {
+        name.strip() for line in section.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
+    }
+    assert checks - told == set()
+
+
+def test_every_secret_has_its_way_to_be_rotated() -> None:
+    section = RUNBOOKS.read_text().partition("\n## Rotating secrets\n")[2].partition("\n## ")[0]
+    told = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([A-Z0-9_]+)`", line.split("|")[1])
+    }
+    secrets = {
+        name.upper()
+        for name, field in {**Settings.model_fields, **Credentials.model_fields}.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    assert told == secrets
 
 
 def test_every_line_that_status_shows_is_explained() -> None:

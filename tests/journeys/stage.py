@@ -149,14 +149,14 @@ class Stage:
 
     def start(self, role: str, name: str | None = None, **settings: str) -> Process:
         """Start one more of a role of the Procfile (`worker`, `beat`), with other settings where given."""
-        command, environ = procfile()[role], self._with_path(settings)
+        command, environ = procfile()[role], self.with_path(settings)
         return self.processes.start(name or role, command, env=environ, stop=((signal.SIGINT, 8),))
 
     def run(self, role: str, name: str, **settings: str) -> None:
         """Run one more of a role, which ought to end by itself; raises ProcessDied if with an error."""
-        self.processes.run(name, procfile()[role], env=self._with_path(settings), patience=20)
+        self.processes.run(name, procfile()[role], env=self.with_path(settings), patience=20)
 
-    def _with_path(self, settings: Mapping[str, str]) -> dict[str, str]:
+    def with_path(self, settings: Mapping[str, str]) -> dict[str, str]:
         return {**self.environ, **settings, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
 
     def replace_worker(self, **settings: str) -> None:
@@ -170,7 +170,7 @@ class Stage:
         self.product.web.stop()
         self.environ.update(settings)
         port = self.product.url.rpartition(":")[2]
-        environ = self._with_path({"PORT": port})
+        environ = self.with_path({"PORT": port})
         web = self.processes.start("web", procfile()["web"], env=environ, healthy=lambda: is_ready(self.product.url))
         self.product = replace(self.product, web=web)
 
