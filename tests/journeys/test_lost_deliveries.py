@@ -61,6 +61,14 @@ def is_right(stage: Stage) -> bool:
     return counts.pending == counts.marks == 0 and not compare(stage.tenant.truth(), stage.database_url)[1]
 
 
+def assert_documented_attributes_equal(stage: Stage) -> None:
+    """Settle, then: all is equal but `locale`, which Auth0 documents for no export and no event (P2)."""
+    stage.settle()
+    _, differences = compare(stage.tenant.truth(), stage.database_url)
+    assert [one for one in differences if "profile.locale" not in str(one)] == []
+    assert stage.counts().parked == 0
+
+
 def runs(stage: Stage) -> int:
     return stage.count("runs WHERE kind = 'reconcile' AND state = 'complete'")
 
@@ -183,10 +191,10 @@ def test_what_aged_out_before_it_was_pulled_is_found_by_a_reconcile(play: OnStag
         stage.wait_until(lambda: "offset of the events has expired" in stage.output.of("worker"), "the events' offset")
         stage.replace_beat()  # a wanted reconcile is looked for every minute, and when beat starts
         stage.wait_until(lambda: runs(stage) > 0, "a reconcile")
-        stage.assert_equal(at_least=10)
+        assert_documented_attributes_equal(stage)
         stage.wait_until(lambda: not says(stage, "cannot be pulled"), "pulls that go on")
         calls = simulate(stage, "GET", "stats")["api_calls"]
         stage.sign_up(5)
         stage.wait_until(lambda: stage.count("users WHERE deleted_at IS NULL") >= 15, "what is pulled after it")
-        stage.assert_equal(at_least=15)
+        assert_documented_attributes_equal(stage)
         assert calls["GET /api/v2/events"] > 0

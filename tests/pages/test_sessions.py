@@ -76,7 +76,7 @@ def test_a_session_ends_when_it_is_over_and_its_row_is_cleaned(stage: Stage, mem
     assert "Log in" in browser.get().text
     assert browser.post("/page/genre", genre="Jazz", csrf="0").url.path == "/"
     assert stage.count(f"sessions WHERE {mine}") == 1
-    stage.processes.run("clean", _CLEAN, env=stage._with_path({}), patience=30)
+    stage.processes.run("clean", _CLEAN, env=stage.with_path({}), patience=30)
     stage.wait_until(lambda: stage.count(f"sessions WHERE {mine}") == 0, "the cleaning of sessions")
 
 
