@@ -27,10 +27,10 @@ from local.product import (
     Product,
     environment,
     inherited,
-    is_ready,
     page_settings,
     procfile,
     product_processes,
+    start_web,
 )
 from local.server import free_port
 from local.simulated_tenant import SimulatedTenant
@@ -169,10 +169,8 @@ class Stage:
         """Stop the web process and start one with other settings at the same place; they hold from now on."""
         self.product.web.stop()
         self.environ.update(settings)
-        port = self.product.url.rpartition(":")[2]
-        environ = self.with_path({"PORT": port})
-        web = self.processes.start("web", procfile()["web"], env=environ, healthy=lambda: is_ready(self.product.url))
-        self.product = replace(self.product, web=web)
+        port = int(self.product.url.rpartition(":")[2])
+        self.product = replace(self.product, web=start_web(self.processes, self.environ, port))
 
     def replace_beat(self) -> None:
         """Stop beat and start another, which rings for everything at once."""
