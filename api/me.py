@@ -1,7 +1,7 @@
 """GET /me: the caller's row as the local copy has it."""
 
 from api.fields import Query
-from api.operations import Call, Operation, admitted
+from api.operations import GONE, Call, Operation, admitted
 from api.problems import Problem
 from worker.music import Me
 
@@ -15,7 +15,7 @@ async def me(call: Call[Query]) -> Me:
     if seen is None or seen.me is None:
         if seen is not None:
             await call.music.callers.ask_again(call.subject)
-        raise Problem(403, "This account no longer exists.")
+        raise Problem(403, GONE)
     admitted(seen.caller)
     return seen.me
 

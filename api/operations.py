@@ -17,13 +17,14 @@ from api.fields import MAX_BODY_BYTES, Body, Query, read_body as decode_body, re
 from api.problems import Problem, problem
 from api.tokens import Verifier
 from worker.errors import Error, Transient
-from worker.music import Caller, Callers, Database, Mirror, Standing
+from worker.music import Caller, Callers, Database, Mirror, Standing, WasForgotten
 from worker.music.plays import Plays
 from worker.queue import Doorbell
 
 Given = TypeVar("Given", bound=Body | Query)
 
 # Whatever is about a person is for that person alone.
+GONE: Final = "This account no longer exists."
 _PRIVATE: Final = {"Cache-Control": "no-store"}
 _ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 
@@ -113,6 +114,8 @@ class Resource:
                 return
             except Problem as error:
                 response = problem(error.status, error.detail, error.headers, error.errors)
+            except WasForgotten:
+                response = problem(403, GONE)
             except Transient as error:
                 response = problem(503, f"{error}: try again.", {"Retry-After": "5"})
             except Error:  # the log says which; the caller can do nothing about it
@@ -165,7 +168,7 @@ def routes(operations: Sequence[Operation[Any]], music: Music) -> list[Route]:
 def admitted(caller: Caller) -> Caller:
     """Return a caller who may go on; raises Problem 403 for the others."""
     if caller.standing is Standing.GONE:
-        raise Problem(403, "This account no longer exists.")
+        raise Problem(403, GONE)
     if caller.standing is Standing.BLOCKED:
         raise Problem(403, "This account is blocked.")
     return caller

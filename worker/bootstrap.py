@@ -20,7 +20,7 @@ from worker.auth0.pace import Budget
 from worker.auth0.streams import Kind, Streams
 from worker.auth0.windows import Windows
 from worker.domain.roles import rules
-from worker.domain.users import Tolerances
+from worker.domain.users import Profile, Tolerances
 from worker.errors import BrokerDown, DatabaseDown, Error
 from worker.queue import Doorbell, Witness, connect_redis, make_celery
 from worker.settings import Settings, settings
@@ -34,9 +34,11 @@ from worker.sync.count import Plays
 from worker.sync.drain import Source
 from worker.sync.durations import Durations
 from worker.sync.everyone import Everyone
+from worker.sync.forget import Forget
 from worker.sync.heal import Heal
 from worker.sync.learn import LogRecords
 from worker.sync.listen import Listen
+from worker.sync.patience import before_long
 from worker.sync.plans import Planner
 from worker.sync.pulled import PulledRecords
 from worker.sync.push import Push
@@ -50,6 +52,8 @@ from worker.sync.verify import Verify
 CONNECTIONS_PER_CHILD = 2
 # In seconds; the budget's script takes well under a millisecond.
 REDIS_PATIENCE = 2.0
+# In seconds: how long a person at a terminal waits for one read.
+READ_PATIENCE = 60.0
 
 # The names under which `understudy status` shows who was seen.
 BEAT = "beat"
@@ -198,6 +202,13 @@ class Parts:
     def verify(self, watch: Callable[[Progress], None], *, repair: bool, allow_deletes: int) -> Verify:
         """Return the comparison with the whole tenant."""
         return Verify(self.engine, self.everyone, self.tenant, self.budget, watch, repair, allow_deletes)
+
+    def forget(self, say: Callable[[str], None]) -> Forget:
+        """Return the erasure of a person."""
+        return Forget(self.engine, self._read_before_long, self.sources, self.settings.fingerprint_key, say)
+
+    def _read_before_long(self, user_id: str) -> Profile | None:
+        return before_long(self.budget, "read_users", partial(self.tenant.read_user, user_id), READ_PATIENCE)
 
     @property
     def planner(self) -> Planner:

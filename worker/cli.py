@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker import views
 from worker.commands import parked
 from worker.commands.doctor import doctor
+from worker.commands.forget import forget
 from worker.commands.process import lent_parts
 from worker.errors import Error
 from worker.logs import configure, describe, fingerprint, frames
@@ -45,6 +46,7 @@ cli.add_typer(plan, name="plan")
 cli.add_typer(token, name="token")
 cli.add_typer(parked.commands, name="parked")
 cli.command()(doctor)
+cli.command()(forget)
 
 
 @cli.command()

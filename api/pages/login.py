@@ -8,8 +8,10 @@ from httpx2 import HTTPError
 from joserfc.errors import JoseError
 from starlette.responses import Response
 
+from api.operations import GONE
 from api.pages.site import Site, Visit
 from worker.logs import get_logger
+from worker.music import WasForgotten
 from worker.music.sessions import Session
 from worker.trust import trust
 
@@ -100,7 +102,13 @@ class Login:
     async def _welcome(self, session: Session, user_id: str) -> Response:
         """Begin the session of a person; the local copy says at the next request whether they may come in."""
         answer = self._site.redirect(self._site.home)
-        self._site.set_cookie(answer, await self._site.sessions.log_in(session, user_id))
+        try:
+            made = await self._site.sessions.log_in(session, user_id)
+        except WasForgotten:  # they may be back: then the next try finds them
+            await self._site.sessions.end(session)
+            await self._site.music.callers.ask_again(user_id)
+            return self._failed(403, GONE)
+        self._site.set_cookie(answer, made)
         return answer
 
     async def _refused(self, session: Session, error: OAuthError) -> Response:

@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from api.bodies import Disconnected, Oversize, Room, SlowSender, read_body
 from api.fields import MAX_BODY_BYTES, Body, Query
-from api.operations import Call, Music, path_id
+from api.operations import GONE, Call, Music, path_id
 from api.pages.rendering import Renderer
 from api.problems import Problem
 from worker.errors import Error, Transient
 from worker.logs import get_logger
-from worker.music import Standing
+from worker.music import Standing, WasForgotten
 from worker.music.sessions import Session, Sessions
 from worker.settings import Settings
 
@@ -112,6 +112,8 @@ class Entrance:
             return
         except Problem as error:
             answer = self._message(error.status, "That did not work", error.detail)
+        except WasForgotten:
+            answer = self._message(403, "That did not work", GONE)
         except Transient:
             text = "The database cannot be reached at the moment. Nothing is lost; please try again in a few seconds."
             answer = self._message(503, "One moment, please", text)
@@ -159,7 +161,7 @@ class Entrance:
         await self._site.sessions.end(session)
         text = {
             Standing.BLOCKED: "This account is blocked. Whoever runs this service can tell you why.",
-            Standing.GONE: "This account no longer exists.",
+            Standing.GONE: GONE,
         }
         answer = self._site.renderer.message(403, "You have been logged out", text[caller.standing], again=True)
         self._site.clear_cookie(answer)

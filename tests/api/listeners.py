@@ -104,7 +104,7 @@ class MusicApp:
     def empty(self) -> None:
         """Forget everybody and all they have."""
         self.web.sql(
-            "TRUNCATE users, news, user_data, songs, playlists, playlist_songs, plays, wishes, pushes, inbox RESTART IDENTITY"
+            "TRUNCATE users, news, user_data, songs, playlists, playlist_songs, plays, wishes, pushes, sessions, forgotten, inbox RESTART IDENTITY"
         )
 
     def marks(self, table: str = "news") -> list[str]:

@@ -65,6 +65,8 @@ def on_event(
     gained = frozenset[str]().union(*(secondary_ids(one) - held for one in told))
     lost = frozenset[str]().union(*(held - secondary_ids(one) for one in told))
     others = (gained | lost) - {row.user_id}
+    if row.forgotten is not None:
+        return Verdict(ask=True), said  # a strong read decides (P14)
     if row.deleted or torn or _no_later_than_a_deletion(row, mark, date, tolerances):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), said
     known = profile_time(row.profile.get("updated_at")) if row.profile else None
@@ -92,6 +94,8 @@ def on_export(
     held, told = secondary_ids(row.profile), secondary_ids(said)
     others, gained = (held ^ told) - {row.user_id}, told - held
     date = profile_time(said.get("updated_at"))
+    if row.forgotten is not None:
+        return Verdict(ask=True), whole  # a strong read decides (P14)
     if date is None or row.deleted or _no_later_than_a_deletion(row, mark, date, tolerances):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), whole
     known = profile_time(row.profile.get("updated_at")) if row.profile else None

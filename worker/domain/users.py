@@ -5,7 +5,7 @@ Nothing here reads a clock or a database. `on_strong` and `on_search` look at a 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -13,6 +13,14 @@ from typing import Any
 from worker.domain.news import Unreadable, as_key
 
 Profile = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """That an id was forgotten (P14): since when (ours), and whether its person stays out though the tenant has them."""
+
+    since: datetime
+    keep_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,12 @@ class Row:
     profile: Profile | None = None
     deleted: bool = False
     deletion_seen_at: datetime | None = None  # Auth0's clock: the newest deletion, link or unlink record
+    forgotten: Forgotten | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing but the id is known: all there ever is of somebody forgotten."""
+        return self.profile is None and not self.deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,7 @@ class Write(Enum):
     CONFIRM = "confirm"  # the tenant said what we had: only the version moves (P4)
     SNAPSHOT = "snapshot"
     TOMBSTONE = "tombstone"
+    ERASE = "erase"  # the bare row of somebody forgotten goes, its mark with it (P14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ class Verdict:
     """What to do after an answer.
 
     `clear`: the mark has served. `ask`: this user needs a strong read. `ask_others`: so do these ids (P7), whose
-    absence would be no surprise where they are in `expected_gone`.
+    absence would be no surprise where they are in `expected_gone`. `lift`: somebody forgotten is back (P14).
     """
 
     write: Write = Write.NOTHING
@@ -68,6 +83,7 @@ class Verdict:
     ask: bool = False
     ask_others: frozenset[str] = frozenset()
     expected_gone: frozenset[str] = frozenset()
+    lift: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +98,40 @@ def on_strong(row: Row, mark: Mark | None, read: Read, answer: Profile | None) -
     """Decide on a strong answer, a profile or None for Auth0's own 404 (P9).
 
     It is applied whatever its times say if the row is as it was when the read began; otherwise nothing is written.
+    Somebody forgotten is left to their own rule (P14).
     """
+    if row.forgotten is not None:
+        return _on_forgotten(row, row.forgotten, mark, read, answer)
+    return _on_strong(row, mark, read, answer)
+
+
+def _on_forgotten(row: Row, forgotten: Forgotten, mark: Mark | None, read: Read, answer: Profile | None) -> Verdict:
+    """Decide on a strong answer about somebody forgotten (P14): nothing is written unless it lifts that.
+
+    What is not a bare row is about to be erased by whoever forgets them, who needs it for that.
+    """
+    if forgotten.keep_out:
+        return _on_kept_out(row, mark, read)
+    if answer is None:
+        if not row.bare:
+            return _on_strong(row, mark, read, answer)
+        return Verdict(Write.ERASE) if _unmoved(row, mark, read) else Verdict()
+    if read.began_at <= forgotten.since:
+        return Verdict(ask=True)
+    verdict = _on_strong(row, mark, read, answer)
+    return replace(verdict, lift=verdict.write is not Write.NOTHING)
+
+
+def _on_kept_out(row: Row, mark: Mark | None, read: Read) -> Verdict:
+    """Decide on whatever the tenant says of somebody who stays out: their row goes; nobody is to ask again."""
+    return Verdict(Write.ERASE) if row.bare else Verdict(clear=_unmoved(row, mark, read))
+
+
+def _unmoved(row: Row, mark: Mark | None, read: Read) -> bool:
+    return row.version == read.version and (mark is None or mark.number == read.number)
+
+
+def _on_strong(row: Row, mark: Mark | None, read: Read, answer: Profile | None) -> Verdict:
     gained, lost = _identity_change(row, answer)
     others = gained | lost
     served = mark is not None and mark.number == read.number
@@ -107,6 +156,8 @@ def on_search(row: Row, mark: Mark | None, read: Read, hit: Profile | None, tole
     The index lags: a hit may improve the row, and clears the mark only once the news has settled.
     """
     settled = mark is not None and read.began_at >= mark.last_at + tolerances.search_settle
+    if row.forgotten is not None and (hit is not None or row.forgotten.keep_out):  # else a strong read decides (P14)
+        return _on_kept_out(row, mark, read) if row.forgotten.keep_out else Verdict(ask=True)
     if hit is None:
         return Verdict(ask=settled or row.deleted)
     gained, lost = _identity_change(row, hit)

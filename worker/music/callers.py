@@ -16,7 +16,7 @@ class Standing(Enum):
 
     LIVE = "live"
     BLOCKED = "blocked"  # by an administrator, in Auth0
-    GONE = "gone"  # deleted in Auth0
+    GONE = "gone"  # deleted in Auth0, or forgotten here (P14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,12 @@ CASE WHEN u.linked_ids IS NOT NULL THEN ARRAY(
   WHERE NOT EXISTS (SELECT FROM users live WHERE live.user_id = id AND live.deleted_at IS NULL AND live.synced_at IS NOT NULL)
 ) END
 """
+# Whom nobody may be any more, until a strong read finds them again; asked first whether there is anybody of the kind.
+FORGOTTEN = """
+(SELECT EXISTS (SELECT FROM forgotten)) AND EXISTS (SELECT FROM forgotten WHERE user_hash = user_hash({id}))
+"""
 _CALLERS = f"""
-SELECT asked.sub, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}
+SELECT asked.sub, {FORGOTTEN.format(id="asked.sub")}, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}
 FROM unnest(%(asked)b::text[]) AS asked (sub)
 {OWN.format(id="asked.sub")}
 LEFT JOIN LATERAL (
@@ -66,13 +70,14 @@ LEFT JOIN LATERAL (
 """  # noqa: S608 (constants)
 
 # As drain does for news of somebody unknown: nothing but the id is certain, a strong read says the rest.
-_INTRODUCE = """
-WITH made AS (INSERT INTO users (user_id) VALUES (%(id)b::text) ON CONFLICT DO NOTHING)
-INSERT INTO news AS held (user_id, strong) VALUES (%(id)b::text, true)
+_INTRODUCE = f"""
+WITH stranger AS (SELECT %(id)b::text AS user_id WHERE NOT ({FORGOTTEN.format(id="%(id)b::text")})),
+made AS (INSERT INTO users (user_id) SELECT user_id FROM stranger ON CONFLICT DO NOTHING)
+INSERT INTO news AS held (user_id, strong) SELECT user_id, true FROM stranger
 ON CONFLICT (user_id) DO UPDATE SET
   number = nextval('news_number'), last_at = now(), strong = true, due_at = least(held.due_at, now())
 WHERE NOT held.strong
-"""
+"""  # noqa: S608 (constants)
 # Who comes with a good token may have been made anew, with the login's record lost on its way. Asked once a minute at
 # most, however often somebody who is gone knocks.
 _ASK_AGAIN = """
@@ -80,6 +85,16 @@ INSERT INTO news (user_id, strong)
 SELECT user_id, true FROM users
 WHERE user_id = %(id)b::text AND deleted_at IS NOT NULL AND synced_at < now() - interval '1 min'
 ON CONFLICT DO NOTHING RETURNING user_id
+"""
+# The same of somebody forgotten, of whom there is no row. Two statements, so that no lock waits for another.
+_KNOCK = """
+UPDATE forgotten SET asked_at = now()
+WHERE user_hash = user_hash(%(id)b::text) AND NOT keep_out AND coalesce(asked_at < now() - interval '1 min', true)
+RETURNING asked_at
+"""
+_ASK_BACK = """
+WITH made AS (INSERT INTO users (user_id) VALUES (%(id)b::text) ON CONFLICT DO NOTHING)
+INSERT INTO news (user_id, strong) VALUES (%(id)b::text, true) ON CONFLICT DO NOTHING
 """
 
 
@@ -125,14 +140,21 @@ class Callers:
         return Caller(known)
 
     async def ask_again(self, subject: str) -> None:
-        """Have somebody who is gone looked up in the tenant, unless that was done within the last minute."""
-        if await self._database.write(_ASK_AGAIN, {"id": subject}):
+        """Have somebody who is gone looked up in the tenant, unless that was done within the last minute, or they are kept out."""
+        asks = bool(await self._database.write(_ASK_AGAIN, {"id": subject}))
+        if not asks and await self._database.write(_KNOCK, {"id": subject}):
+            await self._database.write(_ASK_BACK, {"id": subject})
+            asks = True
+        if asks:
             self._ring("refresh")
 
     async def _fetch(self, subjects: Sequence[str]) -> dict[str, Caller | None]:
         found: dict[str, Caller | None] = {}
-        for subject, own, user_id, blocked, roles, aliases in await self._database.read(_CALLERS, {"asked": subjects}):
-            if user_id is not None:
+        rows = await self._database.read(_CALLERS, {"asked": subjects})
+        for subject, forgotten, own, user_id, blocked, roles, aliases in rows:
+            if forgotten:
+                found[subject] = Caller(subject, standing=Standing.GONE)
+            elif user_id is not None:
                 standing = Standing.BLOCKED if blocked else Standing.LIVE
                 found[subject] = Caller(user_id, tuple(aliases or ()), tuple(roles or ()), standing)
             elif own is not None:

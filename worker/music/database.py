@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg.errors import QueryCanceled, UndefinedColumn, UndefinedTable
+from psycopg.errors import QueryCanceled, RaiseException, UndefinedColumn, UndefinedTable
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from worker.errors import DatabaseDown, SchemaBehind, Transient
+from worker.errors import DatabaseDown, Permanent, SchemaBehind, Transient
 from worker.logs import describe, get_logger
 from worker.settings import Settings
 
@@ -29,6 +29,10 @@ DEADLINE = 1.8
 
 class Overloaded(Transient):
     """More requests wait for PostgreSQL than this process may hold."""
+
+
+class WasForgotten(Permanent):
+    """Whoever asked has been forgotten since they were looked up: nothing of theirs is written (P14)."""
 
 
 class Database:
@@ -80,7 +84,7 @@ class Database:
         return await self._within(self._reading(statement, parameters))
 
     async def write(self, statement: str, parameters: Any = None) -> list[Row]:
-        """Run a statement that writes, once, and return its rows; raises as `read` does."""
+        """Run a statement that writes, once, and return its rows; raises as `read` does, and WasForgotten."""
 
         async def work(connection: Connection) -> list[Row]:
             return await fetch(connection, statement, parameters)
@@ -128,6 +132,8 @@ class Database:
             raise self._down(describe(error)) from None
         except (UndefinedTable, UndefinedColumn):
             raise SchemaBehind("the database lacks a migration: run `understudy db upgrade`") from None
+        except RaiseException:  # a trigger's, the only one that raises
+            raise WasForgotten("somebody who was forgotten") from None
         if self._trouble:
             log.info("music_available")
             self._trouble = ""

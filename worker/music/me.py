@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from worker.music.callers import ALIASES, OWN, PRIMARY, Caller, Standing
+from worker.music.callers import ALIASES, FORGOTTEN, OWN, PRIMARY, Caller, Standing
 from worker.music.database import Database
 from worker.music.loader import Loader
 
@@ -64,7 +64,7 @@ class Reflection(Struct, frozen=True, gc=False):
 
 _NOTHING = Raw(b"null")
 _LOOK = f"""
-SELECT asked.sub, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}, u.display_name, u.plan,
+SELECT asked.sub, {FORGOTTEN.format(id="asked.sub")}, own.user_id, u.user_id, u.blocked, u.roles, {ALIASES}, u.display_name, u.plan,
   u.synced_at, u.stale, CASE WHEN u.user_id IS NOT NULL THEN ARRAY(SELECT attribute FROM wishes WHERE wishes.user_id = u.user_id ORDER BY 1) END,
   u.email, u.email_verified, u.username, u.phone_number, u.phone_verified, u.name, u.given_name, u.family_name, u.nickname,
   u.picture, u.created_at, u.updated_at, u.last_seen_at, u.logins_count, u.user_metadata::text
@@ -87,8 +87,10 @@ class Mirror:
 
     async def _fetch(self, subjects: Sequence[str]) -> dict[str, Reflection]:
         found: dict[str, Reflection] = {}
-        for subject, own, *row in await self._database.read(_LOOK, {"asked": subjects}):
-            if row[0] is not None:
+        for subject, forgotten, own, *row in await self._database.read(_LOOK, {"asked": subjects}):
+            if forgotten:
+                found[subject] = Reflection(Caller(subject, standing=Standing.GONE))
+            elif row[0] is not None:
                 found[subject] = self._reflect(row)
             elif own is not None:
                 found[subject] = Reflection(Caller(subject, standing=Standing.GONE))

@@ -111,6 +111,51 @@ def release(connection: Connection, deliveries: Sequence[Claimed]) -> None:
     connection.execute(_RELEASE, _claims(deliveries))
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A stored body, whatever became of its delivery."""
+
+    id: int
+    source: str
+    state: str
+    encoding: str
+    size: int
+    body: bytes
+
+
+_BODIES = text("""
+SELECT id, source, state, encoding, size, body FROM inbox WHERE id > :after AND body IS NOT NULL AND length(body) > 0
+ORDER BY id LIMIT :rows
+""")
+_BODY = text("SELECT id, source, state, encoding, size, body FROM inbox WHERE id = :id AND body IS NOT NULL FOR UPDATE")
+
+
+def bodies(connection: Connection, after: int, *, rows: int) -> list[Body]:
+    """Return the next bodies, by ascending id from `after` on, whatever their state."""
+    return [Body(*row) for row in connection.execute(_BODIES, {"after": after, "rows": rows})]
+
+
+def lock_body(connection: Connection, delivery_id: int) -> Body | None:
+    """Lock a delivery until the transaction ends, and return its body as it is now."""
+    found = connection.execute(_BODY, {"id": delivery_id}).first()
+    return None if found is None else Body(*found)
+
+
+def rewrite(connection: Connection, delivery_id: int, content: bytes) -> None:
+    """Replace a delivery's body."""
+    small = zstandard.ZstdCompressor(level=1).compress(content)
+    encoding, body = ("zstd", small) if len(small) < len(content) else ("identity", content)
+    connection.execute(
+        text("UPDATE inbox SET body = :body, size = :size, encoding = :encoding WHERE id = :id"),
+        {"id": delivery_id, "body": body, "size": len(content), "encoding": encoding},
+    )
+
+
+def delete(connection: Connection, delivery_id: int) -> None:
+    """Delete a delivery."""
+    connection.execute(text("DELETE FROM inbox WHERE id = :id"), {"id": delivery_id})
+
+
 def park(connection: Connection, delivery_id: int, error: str) -> None:
     """Set a delivery aside whole, with a reason that holds no personal data."""
     connection.execute(_PARK, {"id": delivery_id, "error": error})

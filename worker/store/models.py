@@ -60,6 +60,13 @@ tenant = Table(
         server_default=text("'5 s'"),
         comment="LOG_DATE_SKEW, for the view live_users",
     ),
+    Column(
+        "user_hash_key",
+        LargeBinary,
+        nullable=False,
+        server_default=text("uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())"),
+        comment="of the hashes in forgotten (P14): as old as they are, and never to change while there are any",
+    ),
 )
 
 connections = Table(
@@ -105,6 +112,11 @@ users = Table(
     Column("login_seen_at", Instant, comment="date of the newest login record (Auth0's clock), only forward"),
     Column("deletion_seen_at", Instant, comment="newest date of a deletion, link or unlink record (Auth0's clock)"),
     Column("deletion_announced", Boolean, comment="whether a record announced the tombstone; null while alive"),
+    Column(
+        "former_ids",
+        ARRAY(Text),
+        comment="of a tombstone: the ids that were linked to it, so that a whole person can be forgotten (P14)",
+    ),
     # Generated, so that plain SQL can join on them.
     Column(
         "display_name",

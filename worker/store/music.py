@@ -73,7 +73,7 @@ plays = Table(
     "plays",
     metadata,
     Column("playlist_id", BigInteger, primary_key=True),
-    Column("listener", UserId, primary_key=True),
+    Column("listener", UserId, primary_key=True, comment="empty: somebody who was forgotten (P14)"),
     Column("play_id", Uuid, primary_key=True, comment="made by the client, so that a retry counts once"),
     Column("played_at", Instant, nullable=False, comment="when the request arrived (our clock)"),
     Column("counted", Boolean, nullable=False, comment="false: the owner's own, or beyond the day's cap"),

@@ -121,6 +121,14 @@ def lines(connection: Connection, ones: Sequence[Waiting]) -> list[tuple[int, by
     return [(one, bytes(record)) for one, record in connection.execute(_LINES, {"ids": _ids(ones, RECORD)})]
 
 
+def records(connection: Connection, after: int, *, rows: int) -> list[tuple[int, bytes]]:
+    """Return the next records, by ascending id from `after` on, as (id in `parked`, bytes)."""
+    found = connection.execute(
+        text("SELECT id, record FROM parked WHERE id > :after ORDER BY id LIMIT :rows"), {"after": after, "rows": rows}
+    )
+    return [(one, bytes(record)) for one, record in found]
+
+
 def drop_records(connection: Connection, ids: Sequence[int]) -> None:
     """Delete records."""
     connection.execute(text("DELETE FROM parked WHERE id = ANY (CAST(:ids AS bigint[]))"), {"ids": list(ids)})

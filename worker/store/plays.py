@@ -5,8 +5,10 @@ never wait for each other in a circle, a playlist cannot be deleted meanwhile, a
 until it commits. `plays` and `play_days` are written under these locks alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -82,6 +84,50 @@ def count(connection: Connection, plays: Sequence[Play], cap: int) -> Counted:
         },
     )
     return Counted({row.playlist_id: row.plays for row in counted}, len(plays) - len(kept))
+
+
+NOBODY: Final = ""
+"""The listener of plays whose listener was forgotten (P14)."""
+
+# An id that the same client-made number meets is another listener's: both plays stay.
+_MAKE_ANONYMOUS = text("""
+INSERT INTO plays (playlist_id, listener, play_id, played_at, counted)
+SELECT playlist_id, '', CASE
+    WHEN EXISTS (SELECT FROM plays held WHERE (held.playlist_id, held.listener, held.play_id) = (plays.playlist_id, '', plays.play_id))
+    THEN gen_random_uuid() ELSE play_id END, played_at, counted
+FROM plays WHERE listener = :listener AND playlist_id = ANY(CAST(:playlists AS bigint[]))
+""")
+_DELETE_OF = text("DELETE FROM plays WHERE listener = :listener AND playlist_id = ANY(CAST(:playlists AS bigint[]))")
+
+
+def make_anonymous(connection: Connection, listeners: Collection[str], playlist_ids: Collection[int]) -> int:
+    """Make these listeners' plays of these playlists nobody's, and return how many; the caller holds the playlists' locks."""
+    made = 0
+    for listener in sorted(listeners):
+        asked = {"listener": listener, "playlists": list(playlist_ids)}
+        made += connection.execute(_MAKE_ANONYMOUS, asked).rowcount
+        connection.execute(_DELETE_OF, asked)
+    return made
+
+
+_NOBODYS = text("""
+SELECT playlist_id, play_id FROM plays JOIN unnest(CAST(:playlists AS bigint[]), CAST(:play_ids AS uuid[])) AS batch (playlist_id, play_id)
+  USING (playlist_id, play_id) WHERE listener = ''
+""")
+
+
+def made_anonymous(connection: Connection, plays: Sequence[Play]) -> set[tuple[int, UUID]]:
+    """Return which of these were counted before their listener was forgotten; the caller holds the playlists' locks."""
+    asked = {"playlists": [play.playlist_id for play in plays], "play_ids": [play.play_id for play in plays]}
+    return {(playlist_id, play_id) for playlist_id, play_id in connection.execute(_NOBODYS, asked)}
+
+
+_FORGET_DAYS = text("DELETE FROM play_days WHERE listener = ANY(CAST(:listeners AS text[]))")
+
+
+def forget_days(connection: Connection, listeners: Collection[str]) -> None:
+    """Delete what these listeners' plays are counted against."""
+    connection.execute(_FORGET_DAYS, {"listeners": list(listeners)})
 
 
 # Along the primary key, from one playlist to the next: a step for each playlist, however many plays it has.

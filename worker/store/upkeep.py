@@ -88,4 +88,5 @@ forgotten = Table(
     Column("user_hash", LargeBinary, primary_key=True, comment="keyed hash of a user id (P14)"),
     Column("forgotten_at", Instant, nullable=False, server_default=func.clock_timestamp()),
     Column("keep_out", Boolean, nullable=False, comment="whoever has this id stays out even while Auth0 has them"),
+    Column("asked_at", Instant, comment="when the tenant was last to be asked about them because of a token"),
 )

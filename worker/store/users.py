@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from worker.domain.news import News
 from worker.domain.users import Mark, Profile, Read, Row, profile_time
+from worker.store import forgotten
 
 
 @dataclass(slots=True)
@@ -82,8 +83,13 @@ ON CONFLICT (user_id) DO UPDATE SET
 
 
 def mark(connection: Connection, news: Iterable[UserNews]) -> None:
-    """Write each user's merged news: a row for an unknown id (nothing but the id is certain), and its mark (P5)."""
+    """Write each user's merged news: a row for an unknown id (nothing but the id is certain), and its mark (P5).
+
+    News of somebody who is kept out is none (P14).
+    """
     ordered = sorted(news, key=lambda one: one.user_id.encode())
+    if out := forgotten.kept_out(connection, [one.user_id for one in ordered]):
+        ordered = [one for one in ordered if one.user_id not in out]
     create = [one.user_id for one in ordered if one.creates]
     if create:
         connection.exec_driver_sql(_CREATE, {"ids": create})
@@ -231,6 +237,7 @@ FROM news WHERE user_id = ANY(:ids) ORDER BY user_id FOR UPDATE
 def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
     """Lock these users' rows and marks until the transaction ends."""
     rows = connection.execute(_LOCK_USERS, {"ids": list(ids)}).all()
+    out = forgotten.among(connection, [row.user_id for row in rows])
     marks = {
         user_id: (Mark(number, last_at, newest, strong, deletion_seen_at), announced)
         for user_id, number, last_at, newest, strong, deletion_seen_at, announced in connection.execute(
@@ -241,7 +248,7 @@ def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
     for user_id, version, profile, deleted, deletion_seen_at, _synced in rows:
         found, announced = marks.get(user_id, (None, False))
         held[user_id] = Held(
-            Row(user_id, version, profile, deleted, deletion_seen_at),
+            Row(user_id, version, profile, deleted, deletion_seen_at, out.get(user_id)),
             found,
             profile is not None and not deleted,
             announced,
@@ -278,7 +285,7 @@ _FOLD = """
 _WRITE_SNAPSHOTS = text(f"""
 UPDATE users SET
   {", ".join(f"{name} = said.{name}" for name in COLUMNS)},
-  version = users.version + 1, synced_at = now(), deleted_at = NULL, deletion_announced = NULL, {_FOLD}
+  version = users.version + 1, synced_at = now(), deleted_at = NULL, deletion_announced = NULL, former_ids = NULL, {_FOLD}
 FROM jsonb_to_recordset(CAST(:snapshots AS jsonb)) AS said (
   user_id text, version bigint, {", ".join(f"{name} {TYPES[name]}" for name in COLUMNS)})
 WHERE users.user_id = said.user_id AND users.version = said.version
@@ -287,7 +294,8 @@ WHERE users.user_id = said.user_id AND users.version = said.version
 _WRITE_TOMBSTONES = text(f"""
 UPDATE users SET
   {", ".join(f"{name} = NULL" for name in COLUMNS)},
-  version = users.version + 1, synced_at = now(), deleted_at = now(), deletion_announced = gone.announced, {_FOLD}
+  version = users.version + 1, synced_at = now(), deleted_at = now(), deletion_announced = gone.announced,
+  former_ids = coalesce(users.linked_ids, users.former_ids), {_FOLD}
 FROM unnest(CAST(:ids AS text[]), CAST(:versions AS bigint[]), CAST(:announced AS boolean[])) AS gone (user_id, version, announced)
 WHERE users.user_id = gone.user_id AND users.version = gone.version
 """)  # noqa: S608 (only column names of ours are put in)
@@ -336,7 +344,7 @@ def mark_known(connection: Connection, ids: Iterable[str]) -> int:
 
 
 def write_tombstones(connection: Connection, gone: Sequence[tuple[Row, bool]]) -> None:
-    """Make tombstones, which keep an id and its times and nothing personal; `bool`: whether a record announced it (P12, P19)."""
+    """Make tombstones, which keep ids and times and nothing else; `bool`: whether a record announced it (P12, P19)."""
     if gone:
         connection.execute(
             _WRITE_TOMBSTONES,
@@ -346,6 +354,20 @@ def write_tombstones(connection: Connection, gone: Sequence[tuple[Row, bool]]) -
                 "announced": [announced for _, announced in gone],
             },
         )
+
+
+_ERASE = (
+    text("DELETE FROM pushes WHERE user_id = ANY(:ids)"),
+    text("DELETE FROM news WHERE user_id = ANY(:ids)"),
+    text("DELETE FROM users WHERE user_id = ANY(:ids)"),
+)
+
+
+def erase(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete the bare rows of people who were forgotten, and their marks (P14); the caller has locked them."""
+    if ids:
+        for statement in _ERASE:
+            connection.execute(statement, {"ids": list(ids)})
 
 
 def confirm(connection: Connection, ids: Sequence[str], *, answered: bool) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from worker.domain.pushes import concerns_a_push
 from worker.domain.users import Mark, Profile, Read, Row, Verdict, Write, secondary_ids
-from worker.store import notes, pushes, users, wishes
+from worker.store import forgotten, notes, pushes, users, wishes
 from worker.store.users import Claim, Held, UserNews
 
 # P19: deletions that no record announced stop beyond this share of the users in a day, but never below this number.
@@ -51,6 +51,7 @@ def apply(
                 for claim, answer in answers
                 if claim.user_id in held
             }
+            _lift(connection, verdicts, {claim.user_id: claim.read for claim, _ in answers})
             others = frozenset[str]().union(*(verdict.ask_others for verdict in verdicts.values())) - marked
             if not others:
                 said = {claim.user_id: answer for claim, answer in answers}
@@ -59,6 +60,13 @@ def apply(
         with engine.begin() as connection:
             users.mark(connection, [UserNews(other, strong=True, deletion_announced=other in gone) for other in others])
         marked |= others
+
+
+def _lift(connection: Connection, verdicts: dict[str, Verdict], reads: Mapping[str, Read]) -> None:
+    """Let those forgotten be known again whom the answers found (P14); whose hash stands all the same is asked for again."""
+    back = {user_id: reads[user_id].began_at for user_id, verdict in verdicts.items() if verdict.lift}
+    for user_id in back.keys() - forgotten.lift(connection, back):
+        verdicts[user_id] = Verdict(ask=True)
 
 
 def _write(
@@ -83,11 +91,14 @@ def _write(
             if user_id not in braked
         ],
     )
+    erased = by_write[Write.ERASE]
+    users.erase(connection, erased)
     users.confirm(connection, by_write[Write.CONFIRM], answered=True)
     users.confirm(
         connection, [user_id for user_id in by_write[Write.NOTHING] if verdicts[user_id].clear], answered=False
     )
-    open_ids = [user_id for user_id, verdict in verdicts.items() if user_id not in braked and not verdict.clear]
+    left = [user_id for user_id in verdicts if user_id not in braked and user_id not in erased]
+    open_ids = [user_id for user_id in left if not verdicts[user_id].clear]
     asking = [user_id for user_id in open_ids if verdicts[user_id].ask]
     users.release(connection, [user_id for user_id in open_ids if not verdicts[user_id].ask], settle=settle)
     users.release(connection, asking)

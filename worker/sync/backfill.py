@@ -12,10 +12,11 @@ from worker.domain.snapshots import on_export
 from worker.domain.users import Profile, Tolerances, Verdict, secondary_ids
 from worker.errors import Permanent
 from worker.logs import get_logger
-from worker.store import feeds, notes, plain, runs, users
+from worker.store import feeds, forgotten, notes, plain, runs, users
 from worker.store.session import without_waiting
 from worker.store.users import Held
 from worker.sync.answers import refuses_a_value
+from worker.sync.cutting import without_forgotten
 from worker.sync.everyone import Batch, Everyone, Position
 from worker.sync.lines import Told
 from worker.sync.snapshots import improve
@@ -114,7 +115,8 @@ class Backfill:
 def park(connection: Connection, run_id: int, batch: Batch) -> None:
     """Park the lines of a batch that are no profiles, each beside the number of its export's lines up to then."""
     where = batch.position.get("lines", 0)
-    notes.park_records(connection, "export", [(run_id, where, why, raw) for why, raw in batch.told.bad])
+    lines = without_forgotten(connection, [(run_id, (where, why, raw)) for why, raw in batch.told.bad])
+    notes.park_records(connection, "export", [(run, *line) for run, line in lines])
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | N
     fresh = 0
     with engine.begin() as connection:
         without_waiting(connection)
-        known = plain.known(connection, texts)
+        known = plain.known(connection, texts) | forgotten.among(connection, texts).keys()
         new = {user_id: line for user_id, line in texts.items() if user_id not in known}
         linked: list[str] = []
         if new:
@@ -187,7 +189,8 @@ def load_odd(
 
 def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> int:
     with engine.begin() as connection:
-        new = users.insert_new(connection, told)
+        out = forgotten.among(connection, told)  # never written from an export: a strong read decides (P14)
+        new = users.insert_new(connection, {user_id: said for user_id, said in told.items() if user_id not in out})
     _ask_for_linked(engine, frozenset[str]().union(*(secondary_ids(told[user_id]) for user_id in new)))
     known = {user_id: said for user_id, said in told.items() if user_id not in new}
     if not known:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from worker.domain import plays as rules
 from worker.queue import plays as wire
-from worker.store import plays, pushes
+from worker.store import forgotten, plays, pushes
 from worker.store.session import without_waiting
 from worker.sync.drain import Bad, Delivery, Finish, Writer
 
@@ -50,11 +50,25 @@ class Plays:
     def _write(self, arrived: int, batch: Sequence[rules.Play], engine: Engine, finish: Finish) -> Mapping[str, int]:
         with engine.begin() as connection:
             without_waiting(connection)
-            counted = plays.count(connection, batch, self.cap)
+            counted = self._count(connection, batch)
             pushes.mark(connection, {play.owner for play in batch if play.playlist_id in counted.by_playlist})
             total = sum(counted.by_playlist.values())
             finish(connection, {"plays_counted": total, "plays_dropped": counted.dropped}, [])
         return {"plays": arrived, "counted": total, "dropped": counted.dropped}
+
+    def _count(self, connection: Connection, batch: Sequence[rules.Play]) -> plays.Counted:
+        """Count; of somebody forgotten since, as nobody's plays (P14)."""
+        out = forgotten.among(connection, {play.listener for play in batch})
+        if not out:
+            return plays.count(connection, batch, self.cap)
+        there = plays.lock(connection, {play.playlist_id for play in batch})
+        theirs = [play for play in batch if play.listener in out]
+        known = plays.made_anonymous(connection, theirs)
+        fresh = [play for play in batch if play.listener not in out or (play.playlist_id, play.play_id) not in known]
+        counted = plays.count(connection, fresh, self.cap)
+        plays.make_anonymous(connection, out, there)
+        plays.forget_days(connection, out)
+        return counted
 
 
 def clean_plays(engine: Engine, *, go_on: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from worker.logs import get_logger
 from worker.store import inbox, notes
 from worker.store.inbox import Claimed
 from worker.store.session import without_waiting
+from worker.sync.cutting import cut_drained, cut_parked, without_forgotten
 
 # A claim: while PostgreSQL writes one part of it the next is prepared. Between two claims neither has anything to do, so
 # they are large (an eighth of the time went there at 24 MiB); yet no other source waits much longer than a second for its turn.
@@ -256,6 +257,7 @@ def _finish(source: Source[R], deliveries: Sequence[Delivery[R]]) -> Finish:
     unreadable = [(delivery.claimed.id, bad) for delivery in deliveries for bad in delivery.bad]
 
     def finish(connection: Connection, counted: Mapping[str, int], bad: Sequence[tuple[int, Bad]]) -> None:
+        cut_drained(connection, source.name, claimed)
         _note(source, connection, {**counted, "deliveries_drained": len(claimed)}, [*unreadable, *bad])
         inbox.done(connection, claimed)
 
@@ -265,12 +267,14 @@ def _finish(source: Source[R], deliveries: Sequence[Delivery[R]]) -> Finish:
 def _note(
     source: Source[Any], connection: Connection, counted: Mapping[str, int], bad: Sequence[tuple[int, Bad]]
 ) -> None:
-    notes.park_records(connection, source.name, [(inbox_id, *one) for inbox_id, one in bad])
-    notes.count(connection, {**counted, "records_parked": len(bad)})
+    kept = without_forgotten(connection, bad)
+    notes.park_records(connection, source.name, [(inbox_id, *one) for inbox_id, one in kept])
+    notes.count(connection, {**counted, "records_parked": len(kept)})
 
 
 def _park(engine: Engine, delivery: Claimed, reason: str) -> None:
     with engine.begin() as connection:
+        cut_parked(connection, delivery)
         inbox.park(connection, delivery.id, reason)
         notes.count(connection, {"deliveries_parked": 1})
     log.error("parked a delivery", id=delivery.id, reason=reason)

@@ -1,6 +1,6 @@
 """Lines of users, sorted by what PostgreSQL makes of them: those it takes as they are, the odd ones, and what is no user."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,13 @@ class Told:
     def __len__(self) -> int:
         return len(self.plain) + len(self.odd)
 
-    def ids(self) -> Iterable[str]:
+    def leave_out(self, ids: Iterable[str]) -> None:
+        """Leave these of them out."""
+        for user_id in ids:
+            self.plain.pop(user_id, None)
+            self.odd.pop(user_id, None)
+
+    def ids(self) -> Collection[str]:
         """Return everybody's id."""
         return (*self.plain, *self.odd)
 

@@ -1,4 +1,4 @@
-"""Waits, in a process that a person watches: for the budget, and for an export to be complete."""
+"""Waits, in a process that a person watches: for the budget, for an export to be complete, for what others are at to end."""
 
 import time
 from collections.abc import Callable
@@ -54,3 +54,20 @@ def when_allowed(budget: Budget, group: Group, call: Callable[[], T]) -> T:
             return call()
         except Throttled as throttled:
             time.sleep(throttled.retry_after or 1.0)
+
+
+def before_long(budget: Budget, group: Group, call: Callable[[], T], patience: float) -> T:
+    """Call once the budget allows it, ahead of everything; raises Throttled where it does not within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        grant = budget.take(group, "now")
+        if grant.granted:
+            try:
+                return call()
+            except Throttled as throttled:
+                wait = throttled.retry_after or 1.0
+        else:
+            wait = max(grant.wait, 0.05)
+        if time.monotonic() + wait > deadline:
+            raise Throttled(f"the request budget did not allow a read within {patience:.0f} s: see `understudy status`")
+        time.sleep(wait)

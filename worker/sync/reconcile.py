@@ -14,7 +14,7 @@ from worker.auth0.pace import Budget
 from worker.auth0.windows import Windows
 from worker.domain.users import Tolerances
 from worker.logs import get_logger
-from worker.store import comparisons, notes, runs, users
+from worker.store import comparisons, forgotten, notes, runs, users
 from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
@@ -119,7 +119,8 @@ class Reconcile:
             run.position.update(batch.position)
             with self.engine.begin() as connection:
                 without_waiting(connection)
-                comparisons.note(connection, run.id, told.ids())
+                out = forgotten.among(connection, told.ids())  # whom no table may hold (P14), nor do they need a note
+                comparisons.note(connection, run.id, [one for one in told.ids() if one not in out])
                 park(connection, run.id, batch)
                 runs.keep(connection, run.id, run.position, report)
             if not go_on():

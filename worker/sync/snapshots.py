@@ -14,7 +14,7 @@ from worker.domain.cloud_events import hear
 from worker.domain.events import news_date
 from worker.domain.snapshots import on_event
 from worker.domain.users import Profile, Tolerances, Verdict, Write
-from worker.store import users
+from worker.store import forgotten, users
 from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
 from worker.sync.answers import suspect
@@ -104,11 +104,14 @@ def improve(
     """Write what `rule` makes of what was told of each user; return how many profiles changed.
 
     `finish` is called in the transaction that writes them. Ids that a snapshot gains or loses are marked before (P7).
+    Nothing is made of what was told of somebody kept out (P14).
     """
     marked: frozenset[str] = frozenset()
     while True:
         with engine.begin() as connection:
             without_waiting(connection)
+            if out := forgotten.kept_out(connection, told):
+                told = {user_id: said for user_id, said in told.items() if user_id not in out}
             held = users.create_and_lock(connection, sorted(told, key=str.encode))
             verdicts = {user_id: rule(held[user_id], said) for user_id, said in told.items()}
             others = frozenset[str]().union(*(verdict.ask_others for verdict, _ in verdicts.values())) - marked

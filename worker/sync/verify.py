@@ -16,7 +16,7 @@ from worker.auth0.pace import Budget
 from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
 from worker.logs import get_logger
-from worker.store import comparisons, plain, runs, users
+from worker.store import comparisons, forgotten, plain, runs, users
 from worker.store.comparisons import Kept
 from worker.store.runs import Run
 from worker.store.session import without_waiting
@@ -90,6 +90,8 @@ class Verify:
     allow_deletes: int = 0
     """How many of the deletions it finds may pass the brake (P19)."""
     drift: Drift = field(default_factory=Drift)
+    returned: list[str] = field(default_factory=list)
+    """Of whom the export tells though they were forgotten: no table may hold them (P14)."""
 
     def run(self) -> Drift:
         """Compare, confirm every suspect by a strong read, mend with `repair`. Raises AtIt while another one runs."""
@@ -126,6 +128,9 @@ class Verify:
                 told = batch.told
                 with self.engine.begin() as connection:
                     without_waiting(connection)
+                    out = forgotten.among(connection, told.ids())
+                    told.leave_out(out)
+                    self.returned += [user_id for user_id in out if not out[user_id].keep_out]
                     unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
                     suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
                     comparisons.note(connection, run.id, told.ids())
@@ -149,10 +154,14 @@ class Verify:
                     runs.keep(connection, run.id)
                     suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
                 if not suspects:
-                    return
+                    break
                 after = suspects[-1][0]
-                claims = self._claim(suspects) if self.repair else {}
-                self._judge(suspects, dict(self._ask(run, pool, [user_id for user_id, _ in suspects])), claims)
+                self._settle(run, pool, suspects)
+            self._settle(run, pool, [(user_id, "missing") for user_id in self.returned])
+
+    def _settle(self, run: Run, pool: ThreadPoolExecutor, suspects: Sequence[tuple[str, str]]) -> None:
+        claims = self._claim(suspects) if self.repair else {}
+        self._judge(suspects, dict(self._ask(run, pool, [user_id for user_id, _ in suspects])), claims)
 
     def _claim(self, suspects: Sequence[tuple[str, str]]) -> dict[str, Claim]:
         """Mark those who are to be mended."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from worker.errors import BadValue
-from worker.store import people, pushes, wishes
+from worker.store import forgotten, people, pushes, wishes
 
 LONGEST_PLAN = 100
 
@@ -15,7 +15,7 @@ def choose_plan(connection: Connection, user_id: str, plan: str) -> None:
     if not plan or len(plan) > LONGEST_PLAN or not plan.isprintable() or plan != plan.strip():
         raise BadValue(f"a plan's name is 1 to {LONGEST_PLAN} characters that can be printed")
     primary = people.primary(connection, user_id)
-    if primary is None:
+    if primary is None or forgotten.among(connection, [primary]):
         raise BadValue(
             "no living user of that id is known here: compare it with Auth0's, quoted for the shell because of its |"
         )

@@ -5,7 +5,8 @@ import pytest
 
 _EMPTY = """
 TRUNCATE users, news, inbox, parked, counters, conditions, processes, tenant, connections,
-  user_data, songs, playlists, playlist_songs, plays, play_days, wishes, pushes, pushed, sessions, sweep RESTART IDENTITY
+  user_data, songs, playlists, playlist_songs, plays, play_days, wishes, pushes, pushed, sessions, sweep,
+  feeds, heard, runs, exported, forgotten RESTART IDENTITY
 """
 
 
