@@ -215,3 +215,18 @@ def faulty(stage: Stage, fault: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         stage.faults()
+
+
+def test_somebody_forgotten_does_not_come_in_and_nothing_of_them_is_kept(
+    stage: Stage, member: Make, visitor: New
+) -> None:  # P14
+    ada, browser, inside = member("Ada"), visitor(), visitor()
+    inside.log_in(ada)
+    stage.execute(f"INSERT INTO forgotten (user_hash, keep_out) VALUES (user_hash('{ada.user_id}'), true)")  # noqa: S608
+    out = inside.get()
+    assert out.status_code == 403
+    assert "This account no longer exists." in said(out)
+    answer = browser.get(browser.submit(browser.begin(), ada.email).headers["location"])
+    assert answer.status_code == 403
+    assert "This account no longer exists." in said(answer)
+    assert stage.count(f"sessions WHERE user_id = '{ada.user_id}'") == 0

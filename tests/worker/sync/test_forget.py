@@ -253,16 +253,16 @@ def test_a_search_an_event_and_an_export_only_ask(afterwards: Copy) -> None:
     copy.put("events", event(said))
     copy.drain()
     asked()
-    backfill.load(copy.engine, {ADA: said}, TOLERANCES)
+    backfill.load(copy.engine, {ADA: said}, None, TOLERANCES)
     asked()
     copy.news(ADA)
-    backfill.load(copy.engine, {ADA: said}, TOLERANCES)
+    backfill.load(copy.engine, {ADA: said}, None, TOLERANCES)
     asked()
 
 
 def test_nothing_of_an_export_brings_in_who_is_kept_out(copy: Copy) -> None:
     copy.forget(keep_out=True)
-    backfill.load(copy.engine, {ADA: profile(ADA, ALIAS), BOB: profile(BOB)}, TOLERANCES)
+    backfill.load(copy.engine, {ADA: profile(ADA, ALIAS), BOB: profile(BOB)}, None, TOLERANCES)
     assert copy.sql("SELECT user_id FROM users ORDER BY 1") == [(BOB,)]
 
 
