@@ -3,9 +3,11 @@
 A model tenant lives: people log in, change, are deleted, come back, are linked and unlinked, several acts in one
 millisecond. Its log records are dated seconds off; they and its events arrive in any order, some twice, in any batches,
 or only one of the two feeds is connected at all. Reads begin and end whenever they like: strong ones answer with the state of some moment in between, searches with one up to a minute
-old; leases run out, holders come back late. In the end everything is delivered and the loops run dry.
+old; leases run out, holders come back late; some are forgotten meanwhile, if the tenant does not have them, or are kept
+out though it has (P14). In the end everything is delivered and the loops run dry.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -21,17 +23,21 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from sqlalchemy import Engine, create_engine, text
 
 from tests.worker.sync.model import Tenant
+from worker.domain.mentions import Mentions
 from worker.domain.users import Tolerances, canonical, on_search, on_strong
-from worker.store import users
+from worker.store import forgotten, inbox, schema, users
 from worker.store.users import Claim
 from worker.sync.answers import apply
-from worker.sync.drain import drain
+from worker.sync.cutting import content_of
+from worker.sync.drain import Source, drain
+from worker.sync.forget import Forget, StillThere
 from worker.sync.learn import LogRecords
 from worker.sync.snapshots import EventStream
 
 SKEW, SETTLE, LEASE = 5.0, 60.0, 30.0
 TOLERANCES = Tolerances(timedelta(seconds=SKEW), timedelta(seconds=SETTLE))
 PEOPLE = ("auth0|ada", "auth0|bob", "sms|1")
+SOURCES: tuple[Source[Any], ...] = (LogRecords(), EventStream(TOLERANCES))
 
 
 @dataclass
@@ -65,6 +71,7 @@ class World:
                 ),
                 {"d": passed},
             )
+            connection.execute(text("UPDATE forgotten SET forgotten_at = forgotten_at - :d"), {"d": passed})
         for one in self.reading:
             one.claim = replace(one.claim, read=replace(one.claim.read, began_at=one.claim.read.began_at - passed))
 
@@ -80,8 +87,21 @@ class World:
                 self._put("events", event)
 
     def drain(self) -> None:
-        for source in (LogRecords(), EventStream(TOLERANCES)):
+        for source in SOURCES:
             drain(self.engine, source, go_on=lambda: True)
+
+    def forget(self, user_id: str, keep_out: bool) -> None:
+        """Erase somebody, unless the tenant has them; whoever is reading them meanwhile is waited for."""
+        loop = Forget(
+            self.engine,
+            self.tenant.users.get,
+            SOURCES,
+            b"key",
+            sleep=lambda _: self.pass_time(LEASE + 1),
+            patience=3600,
+        )
+        with contextlib.suppress(StillThere):
+            loop.run(user_id, keep_out=keep_out)
 
     def _put(self, source: str, content: object) -> None:
         body = json.dumps(content).encode()
@@ -137,16 +157,28 @@ class World:
             rows = {
                 row.user_id: row for row in connection.execute(text("SELECT user_id, profile, deleted_at FROM users"))
             }
+            kept_out = forgotten.kept_out(connection, PEOPLE)
         live = {user_id for user_id, row in rows.items() if row.deleted_at is None}
-        wrong = [
-            f"{user_id} is {'missing' if user_id in self.tenant.users else 'extra'}"
-            for user_id in live ^ set(self.tenant.users)
-        ]
+        wanted = set(self.tenant.users) - kept_out
+        wrong = [f"{user_id} is {'missing' if user_id in wanted else 'extra'}" for user_id in live ^ wanted]
         return wrong + [
             f"{user_id} differs: {rows[user_id].profile} here, {self.tenant.users[user_id]} there"
-            for user_id in live & set(self.tenant.users)
+            for user_id in live & wanted
             if canonical(rows[user_id].profile) != canonical(self.tenant.users[user_id])
         ]
+
+    def remains(self) -> list[str]:
+        """Return what is left of those who are forgotten: rows of theirs, and records that speak of them (P14)."""
+        with self.engine.connect() as connection:
+            out = forgotten.among(connection, PEOPLE)
+            rows = connection.execute(text("SELECT user_id FROM users UNION ALL SELECT user_id FROM news")).scalars()
+            found = [f"a row of {user_id}" for user_id in rows if user_id in out]
+            person = Mentions(out)
+            return found + [
+                f"{one.source} {one.id} speaks of one of {set(out)}"
+                for one in inbox.bodies(connection, 0, rows=10_000)
+                if person.are_in(content_of(one)[0])
+            ]
 
 
 ACTS = st.tuples(
@@ -157,6 +189,7 @@ ACTS = st.tuples(
     st.integers(0, 1),
 )
 ACT = st.tuples(st.just("act"), ACTS)
+FORGET = st.tuples(st.just("forget"), st.tuples(st.sampled_from(PEOPLE), st.sampled_from([False, False, False, True])))
 NEWS = st.tuples(st.just("deliver"), st.integers(1, 3))
 EVENT = st.tuples(st.just("deliver events"), st.integers(1, 3))
 FEEDS = st.sampled_from(["logs", "logs and events", "events"])
@@ -170,7 +203,7 @@ RACE = st.tuples(
         ACTS,
         st.booleans(),
         st.booleans(),
-        st.booleans(),
+        st.sampled_from(["nothing", "news", "nothing", "news", "forgotten"]),
         st.booleans(),
         st.sampled_from([0.0, 1.0, 8.0, 61.0]),
         st.sampled_from([0.0, 1.0]),
@@ -186,6 +219,7 @@ STEPS = st.lists(
         EVENT,
         BEGIN,
         END,
+        FORGET,
         st.tuples(st.just("time"), st.sampled_from([0.001, 1.0, 7.0, 31.0, 61.0])),
         st.tuples(st.just("repeat"), st.tuples(st.integers(0, 20), st.integers(1, 3))),
         st.tuples(st.just("swap"), st.tuples(st.integers(0, 4), st.integers(0, 4))),
@@ -200,6 +234,8 @@ STEPS = st.lists(
 @pytest.fixture(scope="module")
 def engine(module_database_url: str) -> Iterator[Engine]:
     engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        schema.claim_tenant(connection, "acme.eu.auth0.com")
     yield engine
     engine.dispose()
 
@@ -215,7 +251,7 @@ def test_any_schedule_ends_in_the_tenants_own_state(
     engine: Engine, feeds: str, steps: list[Any], backs: list[float]
 ) -> None:
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
+        connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions, forgotten"))
     world = World(engine, feeds)
     for person in PEOPLE:
         world.tenant.act("sign_up", person, person, 0.0, 0)
@@ -223,6 +259,7 @@ def test_any_schedule_ends_in_the_tenants_own_state(
         play(world, step, how)
     world.run_dry(backs)
     assert world.differences() == []
+    assert world.remains() == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM parked")).scalar() == 0
         assert connection.execute(text("SELECT count(*) FROM inbox WHERE state <> 'done'")).scalar() == 0
@@ -235,6 +272,8 @@ def play(world: World, step: str, how: Any) -> None:
         tenant.act(*how)
     elif step == "time":
         world.pass_time(how)
+    elif step == "forget":
+        world.forget(*how)
     elif step == "race":
         race(world, *how)
     elif step == "begin":
@@ -271,7 +310,7 @@ def race(
     act: Any,
     strong: bool,
     other_strong: bool,
-    delivered: bool,
+    meanwhile: str,
     last_first: bool,
     seconds: float,
     back: float,
@@ -281,9 +320,11 @@ def race(
     world.begin_read(strong=strong, lease=0.0)
     world.pass_time(0.001)
     world.tenant.act(*act)
-    if delivered:
+    if meanwhile != "nothing":
         play(world, "deliver", 99)
         play(world, "deliver events", 99)
+    if meanwhile == "forgotten":
+        world.forget(act[1], keep_out=False)
     world.pass_time(seconds)
     world.begin_read(strong=other_strong, lease=0.0)
     for _ in range(4):
