@@ -32,7 +32,7 @@ from worker.queue.plays import encode
 from worker.store import users
 from worker.store.forgotten import among
 from worker.store.users import Claim
-from worker.sync import backfill
+from worker.sync import backfill, lines
 from worker.sync.answers import apply
 from worker.sync.forget import Forget, StillThere, Unfinished
 
@@ -253,16 +253,17 @@ def test_a_search_an_event_and_an_export_only_ask(afterwards: Copy) -> None:
     copy.put("events", event(said))
     copy.drain()
     asked()
-    backfill.load(copy.engine, {ADA: said}, None, TOLERANCES)
+    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES)
     asked()
     copy.news(ADA)
-    backfill.load(copy.engine, {ADA: said}, None, TOLERANCES)
+    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES)
     asked()
 
 
 def test_nothing_of_an_export_brings_in_who_is_kept_out(copy: Copy) -> None:
     copy.forget(keep_out=True)
-    backfill.load(copy.engine, {ADA: profile(ADA, ALIAS), BOB: profile(BOB)}, None, TOLERANCES)
+    told = lines.read([json.dumps(one).encode() for one in (profile(ADA, ALIAS), profile(BOB))])
+    backfill.load(copy.engine, told, None, TOLERANCES)
     assert copy.sql("SELECT user_id FROM users ORDER BY 1") == [(BOB,)]
 
 

@@ -14,7 +14,7 @@ from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
 from worker.domain.users import Tolerances
 from worker.errors import Refused
-from worker.store import runs, users
+from worker.store import forgotten, runs, schema, users
 from worker.store.users import UserNews
 from worker.sync.backfill import Backfill
 from worker.sync.verify import Drift, Verify, as_json, shown
@@ -207,3 +207,22 @@ def test_a_program_is_told_the_same(engine: Engine, verify: Run) -> None:
     told = as_json(verify(), lambda _: "u")
     assert told["complete"]
     assert (told["stale"], told["examples"]["different"]) == (1, [{"user": "u", "attributes": ["nickname"]}])
+
+
+def test_who_is_kept_out_is_no_drift_and_who_came_back_is(engine: Engine, verify: Run) -> None:  # P14
+    out, back = some(engine, 2)
+    with engine.begin() as connection:
+        schema.claim_tenant(connection, "acme.eu.auth0.com")
+    with engine.begin() as connection:
+        forgotten.remember(connection, [out], keep_out=True)
+        forgotten.remember(connection, [back], keep_out=False)
+        connection.execute(text("DELETE FROM users WHERE user_id = ANY(:ids)"), {"ids": [out, back]})
+    drift = verify()
+    assert drift.counts == {"missing": 1, "extra": 0, "stale": 0, "different": 0}
+    assert drift.examples["missing"] == [(back, [])]
+    assert verify(repair=True).mended == 1
+    assert verify().total == 0
+    with engine.connect() as connection:
+        assert connection.execute(
+            text("SELECT user_id FROM users WHERE user_id = ANY(:ids)"), {"ids": [out, back]}
+        ).all() == [(back,)]
