@@ -15,6 +15,7 @@ from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget
 from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
+from worker.errors import BadRecord
 from worker.logs import get_logger
 from worker.store import comparisons, forgotten, plain, runs, users
 from worker.store.comparisons import Kept
@@ -51,7 +52,7 @@ class Drift:
     braked: int = 0
     """Deletions that wait for a human (P19)."""
     bad: int = 0
-    """Lines that are no profiles."""
+    """Lines that are no profiles, and users whose profile cannot be read."""
     unread: int = 0
     """Users whom no search can show."""
 
@@ -173,12 +174,18 @@ class Verify:
     def _ask(self, run: Run, pool: ThreadPoolExecutor, ids: Sequence[str]) -> Iterator[tuple[str, Profile | None]]:
         """Yield strong answers; the run's lease is lengthened while the budget makes us wait."""
 
-        def ask(user_id: str) -> Profile | None:
-            return when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
+        def ask(user_id: str) -> Profile | BadRecord | None:
+            try:
+                return when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
+            except BadRecord as error:
+                return error
 
         kept = time.monotonic()
-        for answer in zip(ids, pool.map(ask, ids), strict=True):
-            yield answer
+        for user_id, answer in zip(ids, pool.map(ask, ids), strict=True):
+            if isinstance(answer, BadRecord):
+                self.drift.bad += 1
+            else:
+                yield user_id, answer
             if time.monotonic() - kept > _KEEP_EVERY:
                 kept = time.monotonic()
                 with self.engine.begin() as connection:
@@ -192,6 +199,8 @@ class Verify:
         with self.engine.connect() as connection:
             rows = comparisons.kept(connection, list(said))
         for user_id, kind in suspects:
+            if user_id not in said:
+                continue
             here, answer = rows.get(user_id), said[user_id]
             if (here is None or not here.marked or self.repair) and (names := drifting(here, answer)) is not None:
                 self.drift.add(kind, user_id, names)
@@ -245,7 +254,7 @@ def shown(drift: Drift, hide: Callable[[str], str]) -> Sequence[str]:
     if drift.braked:
         lines.append(f"{drift.braked} deletions wait for an answer: see `understudy brake`")
     if drift.bad:
-        lines.append(f"incomplete: {drift.bad} lines could not be read")
+        lines.append(f"incomplete: {drift.bad} profiles could not be read")
     if drift.unread:
         lines.append(incomplete(drift.unread))
     return lines

@@ -180,6 +180,13 @@ def test_without_an_export_the_same_drift_is_found_by_searches(
     assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
 
 
+def test_who_cannot_be_read_is_counted_and_the_comparison_is_incomplete(engine: Engine, verify: Run) -> None:
+    execute(engine, "INSERT INTO users (user_id, profile, synced_at) VALUES ('..', '{}', now() - interval '1 day')")
+    drift = verify()  # no URL can name this one
+    assert (drift.total, drift.bad, drift.is_whole) == (0, 1, False)
+    assert "incomplete: 1 profiles could not be read" in "\n".join(shown(drift, str))
+
+
 def vanish(engine: Engine, number: int) -> None:
     execute(
         engine,
