@@ -55,11 +55,27 @@ def watching(title: str) -> Iterator[Callable[[Watched], None]]:
 
 def _in_lines(title: str) -> Callable[[Watched], None]:
     said = time.monotonic()
+    began: list[tuple[float, int]] = []
 
     def show(progress: Watched) -> None:
         nonlocal said
-        if time.monotonic() - said >= _EVERY:
-            said = time.monotonic()
-            print(f"{title}: {progress.users} users", file=sys.stderr)  # noqa: T201 a person reads it
+        now = time.monotonic()
+        began[:] = began or [(now, progress.users)]
+        if now - said >= _EVERY:
+            said = now
+            since, first = began[0]
+            print(in_words(title, progress, now - since, progress.users - first), file=sys.stderr)  # noqa: T201 a person reads it
 
     return show
+
+
+def in_words(title: str, progress: Watched, seconds: float, done: int) -> str:
+    """Say how far a run is that has read `done` users in so many seconds: with its rate, and the time left where that is known."""
+    if progress.percentage is not None:
+        return f"Auth0 prepares the export: {progress.percentage:.0f} %"
+    rate = done / seconds if seconds > 0 else 0.0
+    said = f"{title}: {progress.users:,} users, {rate:,.0f}/s"
+    if progress.total is None or not rate:
+        return said
+    left = max(0, progress.total - progress.users) / rate
+    return f"{said}, {left:.0f} s left of about {progress.total:,} users"

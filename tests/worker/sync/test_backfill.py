@@ -130,7 +130,7 @@ def test_a_backfill_that_was_stopped_goes_on_where_it_was(
     assert differences(engine, auth0) == []
 
 
-SLOW_FILE = {"where": "export", "kind": "delay", "seconds": 0.05}
+SLOW_FILE = {"where": "export", "kind": "delay", "seconds": 0.1}
 SLOW_SEARCHES = {"where": "api", "kind": "delay", "seconds": 0.05, "match": {"method": "GET", "path": "/users$"}}
 REFUSED = {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}}
 # When each of three processes is killed.
@@ -151,6 +151,7 @@ def test_killed_processes_are_followed_by_one_that_goes_on(
     faults: list[dict[str, Any]],
 ) -> None:
     auth0.control("PUT", "faults", faults)
+    auth0.control("PUT", "jobs", {"gzip": False})  # some twenty slow chunks, so that a kill comes in time
     env = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": database_url,
@@ -178,7 +179,7 @@ def test_killed_processes_are_followed_by_one_that_goes_on(
     assert "2500 users read" in ran.stdout
     assert differences(engine, auth0) == []
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT array_agg(state) FROM runs")).scalar_one() == ["complete"]
+        assert set(connection.execute(text("SELECT state FROM runs")).scalars()) == {"complete"}
 
 
 def test_two_at_once_are_one_and_a_clear_word(engine: Engine, backfill: Callable[..., Backfill]) -> None:
