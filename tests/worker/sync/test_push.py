@@ -939,7 +939,7 @@ def test_a_database_restored_from_a_backup_strips_nobody_unasked(ada: tuple[Push
     push.knows(user_id)
     push.push()
     assert push.held(user_id)["roles"] == ["playlist_editor"]
-    assert push.ask("SELECT name FROM conditions") == [("database_restored",)]
+    assert push.ask("SELECT name FROM conditions ORDER BY name") == [("database_restored",), ("reconcile_wanted",)]
     push.wishes(user_id, "plan", "pro")
     push.push()
     assert push.held(user_id) == {"roles": ["playlist_editor"], "plan": "pro"}
@@ -948,6 +948,32 @@ def test_a_database_restored_from_a_backup_strips_nobody_unasked(ada: tuple[Push
         pushes.recheck_removals(connection)
     push.push()
     assert push.held(user_id) == {"roles": [], "plan": "pro"}
+
+
+def test_a_dump_read_in_elsewhere_strips_nobody_though_redis_forgot_and_is_compared(
+    ada: tuple[Pusher, str],
+) -> None:  # P19
+    push, user_id = ada
+    push.sql("INSERT INTO tenant (domain) VALUES ('acme.eu.auth0.com')")
+    push.plays(user_id, 101)
+    push.push()
+    push.sql("UPDATE tenant SET place = 'where it was dumped'")
+    push.plays(user_id, 99)
+    push.push()
+    assert push.held(user_id)["roles"] == ["playlist_editor"]
+    assert push.ask("SELECT name FROM conditions ORDER BY name") == [("database_restored",), ("reconcile_wanted",)]
+
+
+def test_after_a_failover_users_are_compared_and_roles_go_as_ever(ada: tuple[Pusher, str]) -> None:
+    push, user_id = ada
+    push.sql("INSERT INTO tenant (domain) VALUES ('acme.eu.auth0.com')")
+    push.plays(user_id, 101)
+    push.push()
+    push.sql("UPDATE tenant SET timeline = timeline - 1")
+    push.plays(user_id, 99)
+    push.push()
+    assert push.held(user_id)["roles"] == []
+    assert push.ask("SELECT name FROM conditions") == [("reconcile_wanted",)]
 
 
 # P20: our own writes come back
