@@ -194,7 +194,7 @@ def test_what_aged_out_before_it_was_pulled_is_found_by_a_reconcile(play: OnStag
         assert_documented_attributes_equal(stage)
         stage.wait_until(lambda: not says(stage, "cannot be pulled"), "pulls that go on")
         calls = simulate(stage, "GET", "stats")["api_calls"]
-        stage.sign_up(5)
-        stage.wait_until(lambda: stage.count("users WHERE deleted_at IS NULL") >= 15, "what is pulled after it")
+        made = "', '".join(stage.sign_up(5))
+        stage.wait_until(lambda: stage.count(f"users WHERE user_id IN ('{made}')") == 5, "what is pulled after it")
         assert_documented_attributes_equal(stage)
         assert calls["GET /api/v2/events"] > 0
