@@ -132,6 +132,11 @@ def _carry_out(
         (held[user_id].row, said) for user_id, (verdict, said) in verdicts.items() if verdict.write is Write.SNAPSHOT
     ]
     users.write_snapshots(connection, better)
+    # What a mark learned beside the profile stays when it goes (P3).
+    settled = [
+        user_id for user_id, (verdict, _) in verdicts.items() if verdict.clear and verdict.write is Write.NOTHING
+    ]
+    users.confirm(connection, settled, answered=False)
     asking = [user_id for user_id, (verdict, _) in verdicts.items() if verdict.ask]
     users.mark(connection, [UserNews(user_id, strong=True) for user_id in asking])
     served = {

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from worker.domain.users import Tolerances, on_search, on_strong
+from worker.domain.snapshots import on_event
+from worker.domain.users import Profile, Tolerances, Verdict, on_search, on_strong
 from worker.store import users
-from worker.store.users import Claim, UserNews
+from worker.store.users import Claim, Held, UserNews
 from worker.sync.answers import Applied, apply
+from worker.sync.snapshots import improve
 
 SKEW, SETTLE = timedelta(seconds=5), timedelta(seconds=60)
 TOLERANCES = Tolerances(SKEW, SETTLE)
@@ -137,6 +139,18 @@ def test_the_login_seen_only_moves_forward_and_outlives_its_mark(copy: Copy) -> 
     copy.strong(copy.begins_read(), profile(updated=9))
     assert copy.mark() is None
     assert copy.row().login_seen_at == at(9)
+
+
+def test_the_login_seen_outlives_a_mark_that_an_event_clears_without_saying_anything_new(copy: Copy) -> None:  # P3, P11
+    copy.knows(profile(updated=9))
+    copy.hears(UserNews("auth0|ada", newest=at(4), login_seen_at=at(4)))
+
+    def rule(held: Held, told: list[dict[str, Any]]) -> tuple[Verdict, Profile]:
+        return on_event(held.row, held.mark, told, TOLERANCES)
+
+    assert improve(copy.engine, {"auth0|ada": [profile(updated=9)]}, rule, lambda _: None) == 0
+    assert copy.mark() is None
+    assert copy.row().login_seen_at == at(4)
 
 
 def test_a_login_of_an_earlier_life_of_the_id_is_not_shown(copy: Copy) -> None:  # P3
