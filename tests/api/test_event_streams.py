@@ -53,8 +53,11 @@ def test_an_event_is_stored_as_it_came_before_it_is_answered(web: Web, authoriza
 
 
 def test_an_event_rings_for_drain(web: Web) -> None:
-    send(web, authorization=f"Bearer {TOKEN}")
-    eventually(lambda: any("worker.tasks.drain" in message for message in web.messages()), "a ring")
+    def rings() -> bool:
+        send(web, authorization=f"Bearer {TOKEN}")  # again and again: a ring that Redis is too slow for is not repeated
+        return any("worker.tasks.drain" in message for message in web.messages())
+
+    eventually(rings, "a ring")
 
 
 @pytest.mark.parametrize("authorization", ["", TOKEN, basic(TOKEN), basic("auth0:x"), f"Bearer {TOKEN}x"])

@@ -69,7 +69,7 @@ def count(process: psutil.Process, ports: list[int | None]) -> tuple[int, int] |
 def test_the_page_is_right_about_connections_and_scopes(children: Children, database_url: str, redis_url: str) -> None:
     table = most_connections()
     assert set(table) == {"web", "worker, parent", "worker, each child", "beat"}
-    assert scopes() == ["read:users", "update:users", "update:users_app_metadata"]
+    assert scopes() == ["read:logs", "read:users", "update:users", "update:users_app_metadata"]
     seen = dict.fromkeys(table, (0, 0))
     ports = [make_url(url).port for url in (database_url, redis_url)]
     with product_processes(children, lambda _name, _line: None) as (processes, folder):

@@ -138,10 +138,11 @@ def test_streams_that_auth0_stopped_are_started_once_our_own_end_is_healthy(play
         wrong = ("wrong token", "paused our log stream", "disabled our event stream", "of our event stream failed")
         stage.wait_until(lambda: says(stage, *wrong), " and ".join(wrong))
 
-        assert_doctor_says(stage, 1, "Auth0 has paused it", "Auth0 has disabled it", "answers 401")
-
         # Our own end refuses what Auth0 would send: nothing is started, however much that is wanted.
         stage.environ.update(BOTH)
+        assert_doctor_says(
+            stage, 1, "Auth0 has paused it", "Auth0 has disabled it", "refuses the first of LOG_STREAM_TOKENS"
+        )
         stage.replace_worker(**with_the_scopes_it_needs(stage, **HEALING))
         stage.wait_until(lambda: "no stream is started" in stage.output.of("worker"), "a look at our own end")
         assert counter(stage, "streams_started") == 0

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, text
 
 from tests.simulator.running import Simulator
@@ -191,11 +192,11 @@ def test_what_was_heard_is_kept_for_a_pull_that_is_behind_and_goes_after_it(copy
 
 def test_status_says_when_a_pull_fails_or_falls_behind_where_it_is_on(copy: Copy) -> None:
     copy.tell(
-        "INSERT INTO feeds (name, stands_for, trouble) VALUES ('logs', now() - interval '3 h', 'Auth0 answered 500')"
+        "INSERT INTO feeds (name, stands_for, trouble) VALUES ('logs', now() - interval '20 h', 'Auth0 answered 500')"
     )
     with copy.engine.begin() as connection:
         standings = feeds.standings(connection)
-    on = copy.settings.model_copy(update={"pull_logs": True})
+    on = copy.settings.model_copy(update={"log_stream_tokens": [SecretStr("t")]})
     assert views._feed_problems(standings, copy.settings) == []
     assert [problem[:40] for problem in views._feed_problems(standings, on)] == [
         "the tenant's log was last read to its en",
