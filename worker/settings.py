@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     pull_logs: bool = True
     pull_every: Period = timedelta(minutes=5)
-    pull_overlap: Duration = timedelta(minutes=10)
+    pull_overlap: Duration = timedelta(minutes=3)
     silence_floor: Duration = timedelta(minutes=15)
     pull_events: bool = False
     watch_streams: bool = False
