@@ -11,6 +11,7 @@ Error
     ├── WrongSetting     a setting is missing or wrong
     ├── WrongTenant      the database is a copy of another tenant
     ├── SchemaBehind     the database lacks a migration that this code needs
+    ├── TooOld           the server is older than the migrations need
     ├── BadValue         what somebody typed cannot be
     ├── Refused          Auth0 refuses our credentials or lacks a scope for us
     └── BadRecord        a record that cannot be understood; it is parked
@@ -68,6 +69,10 @@ class WrongTenant(Permanent):
 
 class SchemaBehind(Permanent):
     """The database lacks a migration that this code needs."""
+
+
+class TooOld(Permanent):
+    """The PostgreSQL server is older than the migrations need."""
 
 
 class Refused(Permanent):

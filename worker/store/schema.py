@@ -11,12 +11,14 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from worker.errors import Locked, SchemaBehind, WrongTenant
+from worker.errors import Locked, SchemaBehind, TooOld, WrongTenant
 
 # Two releases may migrate at once (deploys overlap): the second waits for the first.
 _MIGRATION_LOCK = 0x756E6465  # "unde"
 # For any lock. A migration that waits for a table makes everybody else's queries of it wait behind itself.
 _PATIENCE = "20s"
+# Since then a function's body may be written in standard SQL, as those of migration 0005 are.
+OLDEST_POSTGRESQL = 14
 
 
 def _config() -> Config:
@@ -27,8 +29,9 @@ def _config() -> Config:
 
 
 def upgrade(engine: Engine) -> str | None:
-    """Apply all migrations; return the revision the database now has. Raises Locked."""
+    """Apply all migrations; return the revision the database now has. Raises Locked, TooOld."""
     with engine.connect() as connection:
+        check_server(connection)
         try:
             connection.execute(text(f"SET lock_timeout = '{_PATIENCE}'"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
@@ -46,6 +49,15 @@ def upgrade(engine: Engine) -> str | None:
             raise
         finally:
             connection.invalidate()  # ends the session, and with it its lock and its setting
+
+
+def check_server(connection: Connection) -> None:
+    """Raise TooOld unless the server is new enough for the migrations."""
+    version = connection.execute(text("SELECT current_setting('server_version_num')::int / 10000")).scalar_one()
+    if version < OLDEST_POSTGRESQL:
+        raise TooOld(
+            f"the server at DATABASE_URL is PostgreSQL {version}, and Understudy needs {OLDEST_POSTGRESQL} or newer"
+        )
 
 
 def revision(connection: Connection) -> str | None:

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
-from worker.errors import Locked, SchemaBehind, WrongTenant
+from worker.errors import Locked, SchemaBehind, TooOld, WrongTenant
 from worker.store import schema
 from worker.store.tables import metadata
 
@@ -64,6 +64,17 @@ def test_a_lock_that_an_upgrade_waits_for_in_vain_is_told(
     with pytest.raises(Locked, match="understudy db upgrade"):
         schema.upgrade(connection.engine)
     connection.rollback()
+    assert schema.upgrade(connection.engine) == schema.needed()
+
+
+def test_a_server_that_is_too_old_is_told_before_anything_is_changed(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [version] = connection.execute(text("SELECT current_setting('server_version_num')::int / 10000")).one()
+    monkeypatch.setattr(schema, "OLDEST_POSTGRESQL", version + 1)
+    with pytest.raises(TooOld, match=f"is PostgreSQL {version}, and Understudy needs {version + 1} or newer"):
+        schema.upgrade(connection.engine)
+    monkeypatch.setattr(schema, "OLDEST_POSTGRESQL", version)
     assert schema.upgrade(connection.engine) == schema.needed()
 
 
