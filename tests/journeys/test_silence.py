@@ -22,7 +22,7 @@ from tests.journeys.markers import (
 )
 from tests.journeys.stage import TOKEN, Stage, understudy
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 BODIES = [
     record(),

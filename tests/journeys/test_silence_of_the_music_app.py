@@ -34,7 +34,7 @@ from tests.journeys.markers import (
 from tests.journeys.stage import TOKEN, Stage, Told, run
 from tests.pages.people import Member, Visitor
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 EVENT_TOKEN = "the-event-stream's-own-token"
 METRICS_TOKEN = "the-token-of-metrics"
