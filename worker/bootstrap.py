@@ -197,7 +197,8 @@ class Parts:
     def reconcile(self) -> Reconcile:
         """Return the loop that compares the whole tenant with the copy once a day."""
         exports, windows = Exports(self.tenant, self.settings), Windows(self.tenant)
-        return Reconcile(self.engine, exports, windows, self.budget, self.tolerances, self.settings.reconcile_every)
+        every, pulled = self.settings.reconcile_every, self.settings.pulls_log
+        return Reconcile(self.engine, exports, windows, self.budget, self.tolerances, every, pulled)
 
     def verify(self, watch: Callable[[Progress], None], *, repair: bool, allow_deletes: int) -> Verify:
         """Return the comparison with the whole tenant."""

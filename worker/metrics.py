@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.domain import histograms
+from worker.domain.feeds import log_retention
 from worker.errors import BrokerDown
 from worker.queue import connect_redis
 from worker.settings import Settings
@@ -44,25 +45,29 @@ def exposition(settings: Settings) -> bytes:
     finally:
         engine.dispose()
     registry = CollectorRegistry()
-    registry.register(_Found(found, _budget(settings)))
+    kept = log_retention(settings.auth0_plan)
+    registry.register(_Found(found, _budget(settings), kept))
     return generate_latest(registry)
 
 
-def families(found: Gauges, budget: Buckets | None) -> Iterator[Metric]:
-    """Yield every metric, those without a value yet too: dashboards and alerts name them."""
+def families(found: Gauges, budget: Buckets | None, log_kept: timedelta) -> Iterator[Metric]:
+    """Yield every metric, those without a value yet too: dashboards and alerts name them. `log_kept`: for how long Auth0 does."""
     yield from _of_deliveries(found)
     yield from _of_users(found)
     yield from _of_feeds(found)
+    yield _gauge(
+        "log_retention_seconds", "For how long Auth0 keeps the log under AUTH0_PLAN.", log_kept.total_seconds()
+    )
     yield from _of_processes(found)
     yield from _of_the_budget(budget)
 
 
 class _Found(Collector):
-    def __init__(self, found: Gauges, budget: Buckets | None) -> None:
-        self._found, self._budget = found, budget
+    def __init__(self, found: Gauges, budget: Buckets | None, log_kept: timedelta) -> None:
+        self._found, self._budget, self._log_kept = found, budget, log_kept
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._found, self._budget)
+        return families(self._found, self._budget, self._log_kept)
 
 
 def _of_deliveries(found: Gauges) -> Iterator[Metric]:

@@ -193,8 +193,8 @@ def _problems(report: Status) -> list[str]:
         found.append("something was parked because it could not be understood: look with `understudy parked list`")
     if report.inbox["oversize"]:
         found.append(
-            f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said is missing "
-            "until it is fetched again; raise the limit"
+            f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said comes with the next pull of "
+            "the log, or by a reconcile where it is not pulled; raise the limit, then drop the markers with `understudy parked`"
         )
     for feed, setting in (("logs", "LOG_STREAM_TOKENS"), ("events", "EVENT_STREAM_TOKENS")):
         unauthorized = report.counters.get(f"unauthorized_{feed}")

@@ -123,6 +123,7 @@ def test_what_waits_and_since_when_is_shown(scraped: Web) -> None:
     assert 3_600 <= (value(metrics, "understudy_oldest_stale_seconds") or 0) < 4_000
     assert value(metrics, "understudy_braked", kind="deletion") == 1
     assert 60 <= (value(metrics, "understudy_feed_age_seconds", feed="logs") or 0) < 600
+    assert value(metrics, "understudy_log_retention_seconds") == 86_400  # of AUTH0_PLAN's default
     assert (value(metrics, "understudy_run_completed_timestamp_seconds", kind="verify") or 0) > 1.7e9
     assert (value(metrics, "understudy_quiet_seconds", process="worker") or 0) < 600
     assert value(metrics, "understudy_quiet_seconds", process="beat") == float("inf")

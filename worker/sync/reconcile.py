@@ -27,6 +27,18 @@ INCOMPLETE: Final = "reconcile_incomplete"
 _LOOK_AGAIN: Final = 15.0
 _MARKED_AT_ONCE: Final = 1_000
 
+# What was too large to keep (P24) since the last reconcile that came to its end. A wish that is there stays as it is: made anew
+# at each slice it would outlive the run that answers it.
+_WANT_THE_OVERSIZE: Final = text("""
+INSERT INTO conditions (name, detail)
+SELECT :name, 'a delivery was too large to keep, and the log is not pulled'
+WHERE EXISTS (
+  SELECT FROM inbox WHERE state = 'parked' AND body IS NULL AND received_at > coalesce(
+    (SELECT max(started_at) FROM runs WHERE kind = 'reconcile' AND (state = 'complete' OR (report ->> 'unread')::int > 0)),
+    '-infinity'))
+ON CONFLICT (name) DO NOTHING
+""")
+
 log = get_logger(__name__)
 
 
@@ -41,12 +53,17 @@ class Reconcile:
     tolerances: Tolerances
     every: timedelta
     """How often, at the least; a wanted one comes at once. Zero: never by itself."""
+    log_is_pulled: bool = True
+    """Whether the pull brings what was too large to be delivered; a reconcile does where it does not."""
 
     def run(self, *, go_on: Callable[[], bool]) -> float | None:
         """Do a slice of a reconcile, if one is due or under way; return after how many seconds to ring again, None for not at all.
 
         Only what was read to its end, with nobody left out and everybody in doubt marked, is called complete.
         """
+        if not self.log_is_pulled:
+            with self.engine.begin() as connection:  # of its own: a run ends the wishes that are older than itself
+                connection.execute(_WANT_THE_OVERSIZE, {"name": WANTED})
         with self.engine.begin() as connection:
             if not due(connection, self.every):
                 return None
@@ -157,7 +174,7 @@ class Reconcile:
 
 
 def due(connection: Connection, every: timedelta) -> bool:
-    """Tell whether a run is under way, wanted, or a while ago. What failed is tried again after an hour.
+    """Tell whether a run is under way, wanted, or a while ago. What failed is tried again after ten minutes if wanted, else after an hour.
 
     One that could not read everybody has come to its end: the next would not read them either.
     """
@@ -166,10 +183,10 @@ def due(connection: Connection, every: timedelta) -> bool:
         return True
     ago = partial(_was_ago, connection, "reconcile")
     broke_off = found is not None and found[0] == "failed" and not found[3].get("unread")
-    if broke_off and not ago(timedelta(hours=1)):
+    wanted = notes.condition_is_on(connection, WANTED)
+    if broke_off and not ago(timedelta(minutes=10) if wanted else timedelta(hours=1)):
         return False
-    wanted = connection.execute(text("SELECT 1 FROM conditions WHERE name = :name"), {"name": WANTED}).first()
-    return wanted is not None or (every > timedelta(0) and ago(every))
+    return wanted or (every > timedelta(0) and ago(every))
 
 
 def end_wish(connection: Connection, run: Run) -> None:

@@ -47,9 +47,9 @@ def reconcile(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Call
     """Run one slice; `batches` of a thousand lines at most."""
     with asking(auth0, redis_url) as parts:
 
-        def run(batches: int = 100, every: timedelta = DAY) -> float | None:
+        def run(batches: int = 100, every: timedelta = DAY, log_is_pulled: bool = True) -> float | None:
             left = iter(range(batches - 1))
-            loop = Reconcile(engine, parts.exports, parts.windows, parts.budget, TOLERANCES, every)
+            loop = Reconcile(engine, parts.exports, parts.windows, parts.budget, TOLERANCES, every, log_is_pulled)
             return loop.run(go_on=lambda: next(left, None) is not None)
 
         yield run
@@ -92,6 +92,20 @@ def test_one_that_is_wanted_comes_at_once_and_ends_the_wish(
     assert report(engine)[0] == "complete"
     assert ask(engine, "SELECT count(*) FROM live_users") == 2_500
     assert ask(engine, "SELECT count(*) FROM conditions") == 0
+
+
+def test_what_was_too_large_to_keep_is_reconciled_once_where_the_log_is_not_pulled(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    ask(engine, "INSERT INTO inbox (source, state, size) VALUES ('logs', 'parked', 9) RETURNING 1")
+    assert reconcile() is None
+    assert ask(engine, "SELECT count(*) FROM runs") == 0  # the pull brings it
+    while reconcile(log_is_pulled=False) is not None:
+        pass
+    assert report(engine)[0] == "complete"
+    assert ask(engine, "SELECT count(*) FROM conditions") == 0
+    assert reconcile(log_is_pulled=False) is None
+    assert ask(engine, "SELECT count(*) FROM runs") == 1
 
 
 def test_it_comes_once_a_day_by_itself(engine: Engine, reconcile: Callable[..., float | None]) -> None:
@@ -154,7 +168,7 @@ def refusing(auth0: Simulator) -> Iterator[Callable[..., None]]:
     auth0.control("PUT", "faults", [])
 
 
-def test_an_export_that_is_gone_is_a_failed_run_and_tried_again_after_an_hour(
+def test_an_export_that_is_gone_is_a_failed_run_and_tried_again_after_ten_minutes_if_wanted(
     engine: Engine, reconcile: Callable[..., float | None]
 ) -> None:
     want(engine)
@@ -165,7 +179,7 @@ def test_an_export_that_is_gone_is_a_failed_run_and_tried_again_after_an_hour(
         reconcile()
     assert report(engine)[0] == "failed"
     assert reconcile() is None
-    ask(engine, "UPDATE runs SET started_at = now() - interval '2 hours' RETURNING 1")
+    ask(engine, "UPDATE runs SET started_at = now() - interval '11 minutes' RETURNING 1")
     run_dry(reconcile)
     assert report(engine)[0] == "complete"
 
