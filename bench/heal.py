@@ -15,6 +15,8 @@ _LOGINS = 500  # each writes two records
 _RECORDS = 1_000
 _SECONDS = 5
 _PATIENCE = 240.0
+# Beat rings for a pull of its own as it starts; in seconds, until that has ended too.
+_SETTLE = 5.0
 _SETTINGS = {
     "AUTH0_LIMITS": "global=2:2/s",
     "AUTH0_BUDGET_SHARE": "1",
@@ -39,6 +41,7 @@ def heal(stage: Stage, results: Results) -> None:
         product = Product.start(stage.processes, {**NO_TENANT, **base, **_SETTINGS})
         ring(stage, "catch_up")
         _wait(stage, connection, "SELECT EXISTS (SELECT FROM feeds WHERE leased_until IS NULL)", (True,))
+        time.sleep(_SETTLE)
         tenant.control("POST", "stats/reset")
         burst = {"logins": _LOGINS, "users": _LOGINS, "seconds": _SECONDS}
         tenant.control("POST", "people/burst", burst)

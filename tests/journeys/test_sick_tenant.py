@@ -11,7 +11,7 @@ from tests.journeys.conftest import OnStage
 
 pytestmark = pytest.mark.journey
 
-SICK_FOR = 3.0  # seconds of each illness
+SICK_FOR = 6.0  # seconds of each illness: a minute in all
 ILLNESSES: dict[str, list[dict[str, Any]]] = {
     "too many requests": [{"where": "api", "kind": "status", "status": 429}],
     "internal errors": [{"where": "api", "kind": "status", "status": 500}],
