@@ -194,7 +194,7 @@ def _problems(report: Status) -> list[str]:
     if report.inbox["oversize"]:
         found.append(
             f"{report.inbox['oversize']} deliveries were over MAX_DELIVERY_BYTES and were not kept: what they said comes with the next pull of "
-            "the log, or by a reconcile where it is not pulled; raise the limit, then drop the markers with `understudy parked`"
+            "the log, or by a reconcile where it is not pulled; raise the limit, then drop the markers with `understudy parked drop`"
         )
     for feed, setting in (("logs", "LOG_STREAM_TOKENS"), ("events", "EVENT_STREAM_TOKENS")):
         unauthorized = report.counters.get(f"unauthorized_{feed}")
