@@ -17,6 +17,12 @@ _PREFIX = f"understudy_test_{os.getpid()}"
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Stay in one process where REDIS_URL names a Redis: the tests empty it, and would empty each other's."""
+    return 1 if os.environ.get("REDIS_URL") else None
+
+
 def migrate(database_url: str) -> None:
     """Give a database its tables: the one place where a test's database gets them."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
