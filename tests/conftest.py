@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url
+from sqlalchemy import Engine, NullPool, create_engine, make_url
 
 from local.children import Children
 from local.servers import Postgres, Redis, Servers, servers_from_environment
@@ -90,6 +90,14 @@ def database_url(new_database: Callable[[], str], postgres_server: Postgres) -> 
     url = new_database()
     yield url
     postgres_server.drop_database(url.rpartition("/")[2])
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine for this test's database."""
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.api.web import environment
 from worker.sync.count import Plays
@@ -25,13 +25,6 @@ GOOD = b'{"log_id":"1","data":{"type":"s","date":"2026-11-23T10:00:00.000Z","use
 ODD = b'{"log_id":"2","data":{"type":17,"user_id":"auth0|odd.marker","log_id":"2"}}'
 
 Understudy = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

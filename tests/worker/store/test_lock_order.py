@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from worker.store import pushes, users
 
@@ -15,13 +15,6 @@ ANSWERS: dict[str, tuple[str, Callable[[Connection], int]]] = {
     "compare roles again": ("pushes", pushes.recheck_removals),
     "allow losses of roles": ("pushes", lambda connection: pushes.allow_removals(connection, 10)),
 }
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.mark.parametrize(("table", "answer"), ANSWERS.values(), ids=ANSWERS.keys())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from worker.store import plain, users
 
@@ -33,13 +32,6 @@ ODD: list[dict[str, Any]] = [
     {"name": 7},
 ]
 _ROW = text(f"SELECT {', '.join(users.COLUMNS)}, display_name, roles, linked_ids, version FROM users")  # noqa: S608 ours
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 def test_what_fits_becomes_the_same_row_either_way(engine: Engine) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import zstandard
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.worker.sync.model import Tenant
 from worker.domain.mentions import Mentions
@@ -231,19 +231,18 @@ STEPS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def engine(module_database_url: str) -> Iterator[Engine]:
-    engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    """A database that can tell who was forgotten."""
     with engine.connect() as connection:
         schema.claim_tenant(connection, "acme.eu.auth0.com")
-    yield engine
-    engine.dispose()
+    return engine
 
 
 @settings(
     max_examples=int(os.environ.get("EXAMPLES", "200")),
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )
 @given(feeds=FEEDS, steps=STEPS, backs=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=4))

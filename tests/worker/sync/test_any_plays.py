@@ -2,13 +2,13 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.worker.sync.radio import NOON, OWNER, Radio, play
 from worker.queue.plays import Play
@@ -47,13 +47,6 @@ def day(one: Play) -> int:
 
 class Died(Exception):
     """The worker is gone; PostgreSQL rolls back what it had not committed."""
-
-
-@pytest.fixture(scope="module")
-def engine(module_database_url: str) -> Iterator[Engine]:
-    engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 class World:
@@ -122,7 +115,9 @@ def die(*_: object) -> None:
 
 
 @settings(
-    max_examples=int(os.environ.get("EXAMPLES", "100")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=int(os.environ.get("EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
 def test_any_schedule_adds_up_to_the_same_sums(engine: Engine, steps: list[Any]) -> None:

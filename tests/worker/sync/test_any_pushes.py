@@ -10,17 +10,16 @@ that P16 admits.
 import copy
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
-import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings, strategies as st
 from redis import Redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from worker.auth0.client import Tenant
 from worker.auth0.pace import Budget
@@ -233,13 +232,6 @@ MEANWHILE = st.dictionaries(
 PUSH = st.tuples(st.just("push"), MEANWHILE)
 ROLES = st.tuples(st.just("foreign_roles"), st.lists(st.sampled_from(["admin", "beta"]), unique=True))
 STEPS = st.lists(st.one_of(PUSH, PUSH, PUSH, WISH, PLAYS, PLAYS, KEY, ROLES, DELIVER, OTHER), min_size=4, max_size=16)
-
-
-@pytest.fixture(scope="module")
-def engine(module_database_url: str) -> Iterator[Engine]:
-    engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @settings(

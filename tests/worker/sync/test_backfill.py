@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.simulator.running import Simulator, eventually
 from tests.worker.sync.asking import asking, settings_for
@@ -45,15 +45,6 @@ def _calm(auth0: Simulator) -> Iterator[None]:
     auth0.control("PUT", "jobs", {"export_seconds": 0, "gzip": True})
     yield
     auth0.control("PUT", "faults", [])
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE runs"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,21 +1,12 @@
 """Every bad delivery of the corpus through drain, on a real database: what is good in it counts, what is bad is parked with its bytes."""
 
-from collections.abc import Iterator
-
 import pytest
 import zstandard
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.corpus import Sample, corpus
 from worker.sync.drain import drain
 from worker.sync.learn import LogRecords
-
-
-@pytest.fixture(scope="module")
-def engine(module_database_url: str) -> Iterator[Engine]:
-    engine = create_engine(module_database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 def put(engine: Engine, body: bytes) -> None:
@@ -33,8 +24,6 @@ def applied(engine: Engine) -> set[str]:
 
 @pytest.mark.parametrize("sample", corpus(1), ids=lambda sample: sample.name)
 def test_a_bad_delivery_costs_only_what_is_bad_in_it(engine: Engine, sample: Sample) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
     put(engine, sample.body)
     assert drain(engine, LogRecords(), go_on=lambda: True) == 1, "a retry storm, or nothing"
     assert set(sample.applied) <= applied(engine)
@@ -46,8 +35,6 @@ def test_a_bad_delivery_costs_only_what_is_bad_in_it(engine: Engine, sample: Sam
 
 
 def test_all_of_them_at_once_lose_nothing_good(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE users, news, inbox, parked, counters, conditions"))
     samples = list(corpus(2))
     for sample in samples:
         put(engine, sample.body)

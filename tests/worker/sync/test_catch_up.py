@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.pulling import Copy, copy_of
@@ -22,15 +22,6 @@ def auth0() -> Iterator[Simulator]:
     simulator = Simulator("--plan", "none", "--index-lag", "0", "--log-skew", "0")
     yield simulator
     simulator.stop()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE feeds, heard"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

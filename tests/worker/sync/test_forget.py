@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event as events, text
+from sqlalchemy import Engine, event as events, text
 
 from tests.worker.sync.forgetting import (
     ADA,
@@ -35,13 +34,6 @@ from worker.store.users import Claim
 from worker.sync import backfill, lines
 from worker.sync.answers import apply
 from worker.sync.forget import Forget, StillThere, Unfinished
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

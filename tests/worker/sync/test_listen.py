@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.pulling import Copy, copy_of
@@ -19,15 +19,6 @@ def auth0() -> Iterator[Simulator]:
     simulator = Simulator("--plan", "none", "--index-lag", "0", "--log-skew", "0")
     yield simulator
     simulator.stop()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE feeds, heard"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

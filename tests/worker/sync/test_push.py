@@ -950,30 +950,26 @@ def test_a_database_restored_from_a_backup_strips_nobody_unasked(ada: tuple[Push
     assert push.held(user_id) == {"roles": [], "plan": "pro"}
 
 
-def test_a_dump_read_in_elsewhere_strips_nobody_though_redis_forgot_and_is_compared(
-    ada: tuple[Pusher, str],
+@pytest.mark.parametrize(
+    ("elsewhere", "roles", "conditions"),
+    [
+        ("place = 'where it was dumped'", ["playlist_editor"], ["database_restored", "reconcile_wanted"]),
+        ("timeline = timeline - 1", [], ["reconcile_wanted"]),
+    ],
+    ids=["a dump read in strips nobody though Redis forgot", "after a failover roles go as ever"],
+)
+def test_a_database_that_wakes_up_elsewhere_is_compared(
+    ada: tuple[Pusher, str], elsewhere: str, roles: list[str], conditions: list[str]
 ) -> None:  # P19
     push, user_id = ada
     push.sql("INSERT INTO tenant (domain) VALUES ('acme.eu.auth0.com')")
     push.plays(user_id, 101)
     push.push()
-    push.sql("UPDATE tenant SET place = 'where it was dumped'")
+    push.sql(f"UPDATE tenant SET {elsewhere}")  # noqa: S608 (ours)
     push.plays(user_id, 99)
     push.push()
-    assert push.held(user_id)["roles"] == ["playlist_editor"]
-    assert push.ask("SELECT name FROM conditions ORDER BY name") == [("database_restored",), ("reconcile_wanted",)]
-
-
-def test_after_a_failover_users_are_compared_and_roles_go_as_ever(ada: tuple[Pusher, str]) -> None:
-    push, user_id = ada
-    push.sql("INSERT INTO tenant (domain) VALUES ('acme.eu.auth0.com')")
-    push.plays(user_id, 101)
-    push.push()
-    push.sql("UPDATE tenant SET timeline = timeline - 1")
-    push.plays(user_id, 99)
-    push.push()
-    assert push.held(user_id)["roles"] == []
-    assert push.ask("SELECT name FROM conditions") == [("reconcile_wanted",)]
+    assert push.held(user_id)["roles"] == roles
+    assert push.ask("SELECT name FROM conditions ORDER BY name") == [(one,) for one in conditions]
 
 
 # P20: our own writes come back

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
@@ -33,13 +33,11 @@ def auth0() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+def engine(engine: Engine) -> Engine:
+    """A database that knows what it is a copy of."""
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE runs, exported"))
         connection.execute(text("INSERT INTO tenant (domain, copied_since) VALUES ('t', now() - interval '1 hour')"))
-    yield engine
-    engine.dispose()
+    return engine
 
 
 @pytest.fixture

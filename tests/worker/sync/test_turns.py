@@ -1,9 +1,7 @@
 """Sources take turns: a heap of one holds up nobody's next batch, nor does one that fails (docs/protocol.md P22)."""
 
-from collections.abc import Iterator
-
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.worker.sync.radio import OWNER, Radio, play
 from worker.queue.plays import encode
@@ -12,13 +10,6 @@ from worker.sync.drain import BATCH_ROWS, Writer, take_turns
 from worker.sync.learn import LogRecords
 
 SOURCES = (Plays(10), LogRecords())
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
@@ -29,15 +29,6 @@ def auth0() -> Iterator[Simulator]:
     simulator.control("PUT", "jobs", {"export_seconds": 0})
     yield simulator
     simulator.stop()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE runs, exported"))
-    yield engine
-    engine.dispose()
 
 
 Run = Callable[..., Drift]
