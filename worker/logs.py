@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
+from billiard.einfo import ExceptionWithTraceback
 
 from worker.settings import Settings
 
@@ -57,6 +58,8 @@ def _withhold_exception(_logger: Any, _name: str, event: MutableMapping[str, Any
     if info is True:
         info = sys.exc_info()
     error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, ExceptionWithTraceback):  # how Celery carries what ended a child, a kill for one
+        error = error.exc
     if isinstance(error, BaseException):
         event["error"] = describe(error)
         event["frames"] = frames(error)

@@ -43,6 +43,36 @@ for name in ("clean", "clean", "heartbeat"):
 """
 
 
+_LOST = """
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery.app import trace
+
+from worker.logs import configure
+from worker.settings import settings
+
+configure(settings())
+try:
+    raise WorkerLostError("of marker@example.test")
+except WorkerLostError:
+    # As Celery logs it where a child is gone.
+    trace.logger.error("Task handler raised error", exc_info=ExceptionInfo(internal=True).exc_info)
+"""
+
+
+def run(script: str) -> str:
+    """Run it as a worker that has no servers; return all it said."""
+    names = {
+        "DATABASE_URL": "postgresql://127.0.0.1:1/none",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "AUTH0_DOMAIN": "acme.eu.auth0.com",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | names, capture_output=True, text=True, check=True, timeout=60
+    )
+    return ended.stdout + ended.stderr
+
+
 def test_how_long_a_loop_took_is_written_down_now_and_then(database_url: str, redis_url: str) -> None:
     names = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH0_DOMAIN": "acme.eu.auth0.com"}
     subprocess.run([sys.executable, "-c", _HEALTHY], env=os.environ | names, check=True, timeout=60)
@@ -55,18 +85,13 @@ def test_how_long_a_loop_took_is_written_down_now_and_then(database_url: str, re
 
 
 def test_what_nobody_foresaw_is_logged_without_its_text() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", _WORKER],
-        env=os.environ
-        | {
-            "DATABASE_URL": "postgresql://127.0.0.1:1/none",
-            "REDIS_URL": "redis://127.0.0.1:1/0",
-            "AUTH0_DOMAIN": "acme.eu.auth0.com",
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert "KeyError at drain" in ended.stdout
-    assert "marker" not in ended.stdout + ended.stderr
+    said = run(_WORKER)
+    assert "KeyError at drain" in said
+    assert "marker" not in said
+
+
+def test_a_lost_child_is_named_by_what_ended_it() -> None:
+    said = run(_LOST)
+    assert "billiard.exceptions.WorkerLostError at <module>" in said
+    assert "marker" not in said
+    assert "ExceptionWithTraceback" not in said
