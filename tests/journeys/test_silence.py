@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import time
 
-import pytest
-
 from local.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.journeys.conftest import OnStage
 from tests.journeys.markers import (
@@ -15,14 +13,16 @@ from tests.journeys.markers import (
     ODD_ID,
     PASSWORD,
     SECRET,
+    SILENCE,
     USER_ID,
     assert_silent,
+    broken_statements,
     plant,
     record,
 )
 from tests.journeys.stage import TOKEN, Stage, understudy
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+pytestmark = SILENCE
 
 BODIES = [
     record(),
@@ -79,21 +79,13 @@ def let_the_tenant_fail(stage: Stage, user_id: str) -> None:
 
 
 def break_statements(stage: Stage, user_id: str) -> None:
-    """Let PostgreSQL refuse every write of this user, with a message and a DETAIL that quote the row."""
-    stage.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'refused %', NEW USING DETAIL = NEW::text, ERRCODE = TG_ARGV[0]; END $$; "
-        "CREATE TABLE nothing ()"
-    )
+    """Let PostgreSQL refuse every write of this user."""
     for state in ("23514", "22003", "XX000"):  # a check, a number out of range, an internal error
         for table in ("users", "news"):
-            stage.execute(
-                f"CREATE TRIGGER refuse BEFORE UPDATE OR INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse('{state}')"
-            )
-            stage.deliver(record())
-            stage.tenant.control("POST", "people/login", {"user_ids": [user_id]})
-            time.sleep(1.5)
-            stage.execute(f"DROP TRIGGER refuse ON {table}")
+            with broken_statements(stage, table, state=state):
+                stage.deliver(record())
+                stage.tenant.control("POST", "people/login", {"user_ids": [user_id]})
+                time.sleep(1.5)
 
 
 def test_no_marker_is_ever_printed(play: OnStage, own_postgres: EmbeddedPostgres, own_redis: EmbeddedRedis) -> None:

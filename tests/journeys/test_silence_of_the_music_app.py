@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 import redis
 
 from local.product import MUSIC_API
@@ -26,15 +23,17 @@ from tests.journeys.markers import (
     NICKNAME,
     ODD_ID,
     SECRET,
+    SILENCE,
     USER_ID,
     assert_silent,
+    broken_statements,
     plant,
     record,
 )
 from tests.journeys.stage import TOKEN, Stage, Told, run
 from tests.pages.people import Member, Visitor
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+pytestmark = SILENCE
 
 EVENT_TOKEN = "the-event-stream's-own-token"
 METRICS_TOKEN = "the-token-of-metrics"
@@ -164,22 +163,6 @@ def visit_the_page(member: Member) -> None:
             assert browser.get("/callback", params={**answer, "state": state}).status_code in (400, 502)
             assert browser.get("/callback", params={**answer, "state": EMAIL}).status_code == 400
             browser.get(f"/{EMAIL}", params={"email": EMAIL}, headers={"Cookie": f"understudy={SECRET}"})
-
-
-@contextmanager
-def broken_statements(stage: Stage, *tables: str) -> Iterator[None]:
-    """Let PostgreSQL refuse each write of these tables, with a message and a DETAIL that quote the row."""
-    stage.execute(
-        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'refused %', NEW USING DETAIL = NEW::text, ERRCODE = 'XX000'; END $$"
-    )
-    for table in tables:
-        stage.execute(
-            f"CREATE TRIGGER refuse BEFORE UPDATE OR INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
-        )
-    yield
-    for table in tables:
-        stage.execute(f"DROP TRIGGER refuse ON {table}")
 
 
 def run_every_loop(stage: Stage) -> None:
