@@ -116,13 +116,13 @@ end
 
 local actions = {}
 
--- group, class, wanted, "1" to keep a place when refused -> granted, wait, paused, reason
+-- group, class, wanted, "1" to keep a place when refused -> granted, wait, paused, reason, level left, failures
 function actions.take(group, class, wanted, keep)
   local i = rank(class)
   wanted = tonumber(wanted)
   local till, why = pause_of(group)
   if till > now then
-    return {'0', text(till - now), text(till - now), why}
+    return {'0', text(till - now), text(till - now), why, text(state.level), tostring(state.failures)}
   end
   local with_credit, without = owed(i)
   local granted = math.min(wanted, whole(state.credit[i]), whole(state.level - with_credit))
@@ -134,7 +134,7 @@ function actions.take(group, class, wanted, keep)
     redis.call('HINCRBY', KEYS[1], 'spent:' .. class, granted)
   end
   if granted == wanted then
-    return {tostring(granted), text(0), text(0), ''}
+    return {tostring(granted), text(0), text(0), '', text(state.level), tostring(state.failures)}
   end
   local by_credit = math.max((1 - state.credit[i]) / (classes[i].share * terms.rate), (1 + with_credit - state.level) / terms.rate)
   local by_plenty = (1 + without <= burst + ALMOST) and (1 + without - state.level) / terms.rate or math.huge
@@ -144,7 +144,7 @@ function actions.take(group, class, wanted, keep)
     place.till = now + wait + HOLD
     state.waiting[class] = place
   end
-  return {tostring(granted), text(wait), text(0), 'spent'}
+  return {tostring(granted), text(wait), text(0), 'spent', text(state.level), tostring(state.failures)}
 end
 
 -- group -> level, burst, rate, paused, reason, failures

@@ -7,11 +7,12 @@ Redis runs atomically with its own clock; nobody sleeps here: a refusal says whe
 
 import json
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.resources import files
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from redis import Redis
 from redis.exceptions import (
@@ -90,6 +91,14 @@ class Look:
     failures: int
 
 
+class _Known(NamedTuple):
+    """A bucket as our last `take` left it, and when (monotonic)."""
+
+    level: float
+    failures: int
+    at: float
+
+
 class Budget:
     """The tenant's request budget. Every method is one round trip; all raise BrokerDown while Redis is unreachable."""
 
@@ -105,7 +114,9 @@ class Budget:
         self._limits = limits_of(settings)
         self._share = settings.auth0_budget_share
         self._prefix = f"understudy:{settings.auth0_domain}:budget"
-        self._terms = {bucket: _terms(limit, self._share) for bucket, limit in self._limits.items()}
+        self._sizes = {bucket: _part(limit, self._share) for bucket, limit in self._limits.items()}
+        self._terms = {bucket: _terms(*size) for bucket, size in self._sizes.items()}
+        self._known: dict[str, _Known] = {}
         self._script = redis.register_script(clock + "\n" + files(__package__).joinpath("pace.lua").read_text())
         self._chance = chance
 
@@ -115,11 +126,13 @@ class Budget:
         Who gets none keeps a place in the queue: a token is held for them for 2 s beyond `wait`, others stand back. With
         `keep_place` false nothing is held (for a caller that will do something else instead).
         """
-        granted, wait, paused, reason = self._run(group, "take", group, priority, n, int(keep_place))
+        granted, wait, paused, reason, level, failures = self._run(group, "take", group, priority, n, int(keep_place))
+        self._known[self._bucket(group)] = _Known(float(level), int(failures), time.monotonic())
         return Grant(int(granted), float(wait), float(paused), _text(reason))
 
     def give_back(self, group: Group, priority: Priority, n: int) -> None:
         """Return granted tokens whose requests were not sent."""
+        self._known.pop(self._bucket(group), None)
         self._run(group, "give_back", priority, n)
 
     def charge(self, group: Group, n: int = 1) -> None:
@@ -152,9 +165,11 @@ class Budget:
         """Correct the bucket by an answer's x-ratelimit headers, and end a series of failures.
 
         Our share of what Auth0 says remains is an upper bound of our level; a limit lower than expected lowers the
-        burst for ten minutes. Nothing heard raises either.
+        burst for ten minutes. Nothing heard raises either. What cannot change anything costs no round trip.
         """
-        self._run(group, "heard", *(self._ours(headers.get(f"x-ratelimit-{name}")) for name in ("remaining", "limit")))
+        remaining, limit = (self._ours(headers.get(f"x-ratelimit-{name}")) for name in ("remaining", "limit"))
+        if self._would_change(self._bucket(group), remaining, limit):
+            self._run(group, "heard", *("" if told is None else repr(told) for told in (remaining, limit)))
 
     def throttled(self, group: Group, headers: Mapping[str, str]) -> float:
         """Auth0 answered 429: pause the bucket for everyone, and return for how many seconds."""
@@ -200,11 +215,20 @@ class Budget:
 
     def _back_off(self, group: Group, reason: str, seconds: float | None) -> float:
         told = "" if seconds is None else seconds
+        self._known.pop(self._bucket(group), None)  # a series of failures begins, which the next answer ends
         return float(self._run(group, "back_off", told, self._chance(), reason, LONGEST_PAUSE)[0])
 
-    def _ours(self, value: str | None) -> str:
+    def _ours(self, value: str | None) -> float | None:
         number = _number(value)
-        return "" if number is None else repr(number * self._share)
+        return None if number is None else number * self._share
+
+    def _would_change(self, bucket: str, remaining: float | None, limit: float | None) -> bool:
+        """Whether an answer may be news: others only take from the level that our last `take` saw, and time adds to it."""
+        known, burst, rate = self._known.get(bucket), *self._sizes[bucket]
+        if known is None or known.failures or (limit is not None and limit < burst):
+            return True
+        level = min(burst, known.level + rate * (time.monotonic() - known.at))
+        return remaining is not None and remaining < level
 
     def _bucket(self, group: Group) -> str:
         return group if group in self._limits else "other" if "other" in self._limits else GLOBAL
@@ -246,9 +270,13 @@ def limits_of(settings: Settings) -> dict[str, tuple[float, float]]:
     return dict(explicit) if GLOBAL in explicit else PRESETS[settings.auth0_plan] | explicit
 
 
-def _terms(limit: tuple[float, float], share: float) -> str:
+def _part(limit: tuple[float, float], share: float) -> tuple[float, float]:
     burst, rate = limit
-    return json.dumps({"burst": max(1.0, burst * share), "rate": rate * share, "classes": _CLASSES})
+    return max(1.0, burst * share), rate * share
+
+
+def _terms(burst: float, rate: float) -> str:
+    return json.dumps({"burst": burst, "rate": rate, "classes": _CLASSES})
 
 
 def _number(value: str | None) -> float | None:

@@ -273,6 +273,36 @@ def test_what_we_hear_never_raises_our_level(budget_of: Callable[..., Budget], c
     assert (budget.look("read_users").level, budget.look("read_users").capacity) == (0, 10)
 
 
+def asked(redis: Redis) -> int:
+    """How often the budget has asked Redis."""
+    found: Any = redis.info("commandstats")
+    return int(found["cmdstat_evalsha"]["calls"])
+
+
+def test_an_answer_that_cannot_change_the_budget_costs_no_round_trip(
+    budget_of: Callable[..., Budget], clock: Clock, redis: Redis
+) -> None:
+    budget = full(budget_of(burst=10, rate=1e-6), clock, seconds=1e8)
+    assert budget.take("read_users", "now", 4).granted == 4
+    before = asked(redis)
+    for headers in ({}, {"x-ratelimit-limit": "10", "x-ratelimit-remaining": "7"}):
+        budget.heard("read_users", headers)
+    assert asked(redis) == before
+    budget.heard("read_users", {"x-ratelimit-limit": "10", "x-ratelimit-remaining": "5"})
+    assert budget.look("read_users").level == pytest.approx(5, abs=0.01)
+
+
+def test_a_success_ends_the_failures_of_another_process(budget_of: Callable[..., Budget], clock: Clock) -> None:
+    ours, theirs = full(budget_of(), clock), budget_of()
+    assert ours.take("read_users", "now").granted == 1
+    for _ in range(3):
+        clock.forward(theirs.failed("read_users"))
+    clock.forward(60)
+    assert ours.take("read_users", "now").granted == 1
+    ours.heard("read_users", {"x-ratelimit-remaining": "10"})
+    assert theirs.failed("read_users") == pytest.approx(1)
+
+
 @pytest.mark.parametrize("nonsense", ["", "-5", "nan", "inf", "many"])
 def test_nonsense_in_the_headers_is_not_believed(budget_of: Callable[..., Budget], clock: Clock, nonsense: str) -> None:
     budget = full(budget_of(burst=10), clock)
