@@ -31,27 +31,31 @@ def kept(connection: Connection, ids: Sequence[str]) -> dict[str, Kept]:
     }
 
 
+# Sorted, as the index wants them; who is told of twice is suspected if one of the two is.
 _SEEN = """
-INSERT INTO exported (run_id, user_id) SELECT %(run)s, user_id FROM unnest(%(ids)b::text[]) AS batch (user_id) ON CONFLICT DO NOTHING
+INSERT INTO exported (run_id, user_id, suspect)
+SELECT %(run)s, user_id, suspect FROM unnest(%(ids)b::text[], %(suspects)b::text[]) AS batch (user_id, suspect)
+ON CONFLICT (run_id, user_id) DO UPDATE SET suspect = excluded.suspect WHERE excluded.suspect IS NOT NULL
 """
+_NOBODY: Mapping[str, str] = {}
 
 
-def note(connection: Connection, run_id: int, seen: Iterable[str]) -> None:
-    """Note who was seen in the tenant."""
-    connection.exec_driver_sql(_SEEN, {"run": run_id, "ids": list(seen)})
+def note(connection: Connection, run_id: int, seen: Iterable[str], suspected: Mapping[str, str] = _NOBODY) -> None:
+    """Note who was seen in the tenant, each once, and what is suspected of some of them."""
+    ids = sorted(seen, key=str.encode)
+    suspects = [suspected.get(user_id) for user_id in ids]
+    connection.exec_driver_sql(_SEEN, {"run": run_id, "ids": ids, "suspects": suspects})
 
 
-_SUSPECT = text("""
-UPDATE exported SET suspect = batch.suspect
-FROM unnest(CAST(:ids AS text[]), CAST(:suspects AS text[])) AS batch (user_id, suspect)
-WHERE exported.run_id = :run AND exported.user_id = batch.user_id
-""")
-
-
-def suspect(connection: Connection, run_id: int, suspected: Mapping[str, str]) -> None:
-    """Note what is suspected of some of those who were seen."""
-    if suspected:
-        connection.execute(_SUSPECT, {"run": run_id, "ids": list(suspected), "suspects": list(suspected.values())})
+def seen(connection: Connection, run_id: int, ids: Sequence[str]) -> list[str]:
+    """Return those of these ids that a run has noted already."""
+    if not ids:
+        return []
+    found = connection.execute(
+        text("SELECT user_id FROM exported WHERE run_id = :run AND user_id = ANY(:ids)"),
+        {"run": run_id, "ids": ids},
+    )
+    return list(found.scalars())
 
 
 _EXTRA = text("""

@@ -15,6 +15,7 @@ from worker.logs import get_logger
 from worker.store import feeds, forgotten, notes, plain, runs, users
 from worker.store.session import without_waiting
 from worker.store.users import Held
+from worker.sync.ahead import side_by_side
 from worker.sync.answers import refuses_a_value
 from worker.sync.cutting import without_forgotten
 from worker.sync.everyone import Batch, Everyone, Position
@@ -45,6 +46,14 @@ class Progress:
     def as_dict(self) -> dict[str, int]:
         """As the run's report keeps it."""
         return {"users": self.users, "written": self.written, "bad": self.bad, "unread": self.unread}
+
+
+@dataclass(slots=True)
+class Loaded:
+    """How many rows were written, and whose profiles PostgreSQL cannot hold."""
+
+    changed: int = 0
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -89,19 +98,24 @@ class Backfill:
             with self.engine.begin() as connection:
                 runs.keep(connection, run_id, position)
 
-        with closing(self.everyone.batches(position, note, self._preparing)) as batches:
-            for batch in batches:
-                self._load(run_id, batch)
+        def load_one(batch: Batch) -> Loaded:
+            return load(self.engine, batch.told, batch.covers, self.tolerances)
+
+        with (
+            closing(self.everyone.batches(position, note, self._preparing)) as batches,
+            closing(side_by_side(load_one, batches)) as loaded,
+        ):
+            for batch, written in loaded:
+                self._note(run_id, batch, written)
                 self.watch(self.progress)
 
     def _preparing(self, percentage: float) -> None:
         self.progress.percentage = percentage
         self.watch(self.progress)
 
-    def _load(self, run_id: int, batch: Batch) -> None:
+    def _note(self, run_id: int, batch: Batch, written: Loaded) -> None:
         self.progress.percentage = None
         told = batch.told
-        written = load(self.engine, told, batch.covers, self.tolerances)
         self.progress.users += len(told)
         self.progress.written += written.changed
         self.progress.bad += len(told.bad) + len(written.refused)
@@ -117,14 +131,6 @@ def park(connection: Connection, run_id: int, batch: Batch) -> None:
     where = batch.position.get("lines", 0)
     lines = without_forgotten(connection, [(run_id, (where, why, raw)) for why, raw in batch.told.bad])
     notes.park_records(connection, "export", [(run, *line) for run, line in lines])
-
-
-@dataclass(slots=True)
-class Loaded:
-    """How many rows were written, and whose profiles PostgreSQL cannot hold."""
-
-    changed: int = 0
-    refused: list[str] = field(default_factory=list)
 
 
 def load(engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances) -> Loaded:

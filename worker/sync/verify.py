@@ -1,8 +1,9 @@
 """Verify: the tenant against the copy, field by field over what an export covers; a difference is drift only if a strong read says so."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,9 +24,10 @@ from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import Claim, UserNews
 from worker.sync import answers
+from worker.sync.ahead import side_by_side
 from worker.sync.backfill import AtIt, Progress
-from worker.sync.everyone import Everyone, Position, incomplete
-from worker.sync.patience import when_allowed
+from worker.sync.everyone import Batch, Everyone, Position, incomplete
+from worker.sync.patience import Allowance
 
 KINDS: Final = ("missing", "extra", "stale", "different")
 # So many ids of each kind are shown.
@@ -78,6 +80,44 @@ class Drift:
         return {"users": self.users, **self.counts, "read": self.read, "mended": self.mended, **left}
 
 
+class _StrongReads:
+    """Reads users strongly, some side by side."""
+
+    def __init__(self, tenant: Tenant, budget: Budget) -> None:
+        self._tenant = tenant
+        self._allowance = Allowance(budget, "read_users", _SIDE_BY_SIDE)
+        self._pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
+
+    def begin(self, ids: Iterable[str]) -> dict[str, Future[Profile | BadRecord | None]]:
+        """Begin to read them; return the answers to come."""
+        return {user_id: self._pool.submit(self._read, user_id) for user_id in ids}
+
+    def _read(self, user_id: str) -> Profile | BadRecord | None:
+        try:
+            return self._allowance.call(partial(self._tenant.read_user, user_id))
+        except BadRecord as error:
+            return error
+
+    def close(self) -> None:
+        """Let go of what has not been asked for yet."""
+        self._allowance.close()
+        self._pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Suspects who are being read: (user id, what is suspected), with `repair` the claims of their marks."""
+
+    suspects: Sequence[tuple[str, str]]
+    claims: Mapping[str, Claim]
+    answers: Mapping[str, Future[Profile | BadRecord | None]]
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nobody has to be waited for."""
+        return all(answer.done() for answer in self.answers.values())
+
+
 @dataclass(slots=True)
 class Verify:
     """The comparison, over what it needs. It may sleep: a person waits for it."""
@@ -93,6 +133,11 @@ class Verify:
     drift: Drift = field(default_factory=Drift)
     returned: list[str] = field(default_factory=list)
     """Of whom the export tells though they were forgotten: no table may hold them (P14)."""
+    _being_read: deque[_Group] = field(default_factory=deque)
+    _open: int = 0
+    """How many are being read."""
+    _kept: float = 0.0
+    """When the run's lease was last lengthened (monotonic)."""
 
     def run(self) -> Drift:
         """Compare, confirm every suspect by a strong read, mend with `repair`. Raises AtIt while another one runs."""
@@ -102,8 +147,9 @@ class Verify:
             raise AtIt("another verify is under way")
         state = "failed"
         try:
-            self._compare(run)
-            self._confirm(run)
+            with closing(_StrongReads(self.tenant, self.budget)) as reads:
+                self._compare(run, reads)
+                self._confirm(run, reads)
             state = "complete" if self.drift.is_whole else "failed"
         finally:
             with self.engine.begin() as connection:
@@ -112,7 +158,8 @@ class Verify:
         log.info("verified", **self.drift.report())
         return self.drift
 
-    def _compare(self, run: Run) -> None:
+    def _compare(self, run: Run, reads: _StrongReads) -> None:
+        """Compare everybody; the first suspects are read meanwhile, as many at a time as one page of them."""
         progress = Progress(total=self.everyone.total())
 
         def preparing(percentage: float) -> None:
@@ -123,46 +170,62 @@ class Verify:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id, position)
 
-        with closing(self.everyone.batches({}, note, preparing)) as batches:
-            for batch in batches:
+        with (
+            closing(self.everyone.batches({}, note, preparing)) as batches,
+            closing(side_by_side(partial(self._suspects, run), batches)) as compared,
+        ):
+            for batch, suspects in compared:
                 progress.percentage = None
-                told = batch.told
-                with self.engine.begin() as connection:
-                    without_waiting(connection)
-                    out = forgotten.among(connection, told.ids())
-                    told.leave_out(out)
-                    self.returned += [user_id for user_id in out if not out[user_id].keep_out]
-                    unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
-                    suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
-                    comparisons.note(connection, run.id, told.ids())
-                    comparisons.suspect(connection, run.id, suspected)
-                    runs.keep(connection, run.id)
-                self.drift.users += len(told)
-                self.drift.bad += len(told.bad)
+                self.drift.users += len(batch.told)
+                self.drift.bad += len(batch.told.bad)
                 self.drift.unread += batch.unread
+                self._read(reads, suspects)
+                self._judge_the_read(run)
                 progress.users = self.drift.users
                 self.watch(progress)
         with self.engine.begin() as connection:
             comparisons.suspect_extra(connection, run.id, run.started_at)
 
-    def _confirm(self, run: Run) -> None:
-        """Read every suspect strongly, some at a time side by side."""
-        after = ""
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            while True:
-                with self.engine.begin() as connection:
-                    without_waiting(connection)
-                    runs.keep(connection, run.id)
-                    suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
-                if not suspects:
-                    break
-                after = suspects[-1][0]
-                self._settle(run, pool, suspects)
-            self._settle(run, pool, [(user_id, "missing") for user_id in self.returned])
+    def _suspects(self, run: Run, batch: Batch) -> list[tuple[str, str]]:
+        """Note whom a batch tells of; return those of the suspects who are to be read at once, the others are noted as such."""
+        told = batch.told
+        with self.engine.begin() as connection:
+            without_waiting(connection)
+            out = forgotten.among(connection, told.ids())
+            told.leave_out(out)
+            self.returned += [user_id for user_id in out if not out[user_id].keep_out]
+            unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
+            suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
+            suspects = list(suspected.items())
+            room = max(0, _AT_ONCE - self._open)
+            at_once, later = dict(suspects[:room]), dict(suspects[room:])
+            for user_id in comparisons.seen(connection, run.id, list(at_once)):  # told of twice: judged once
+                del at_once[user_id]
+            comparisons.note(connection, run.id, told.ids(), later)
+        return list(at_once.items())
 
-    def _settle(self, run: Run, pool: ThreadPoolExecutor, suspects: Sequence[tuple[str, str]]) -> None:
-        claims = self._claim(suspects) if self.repair else {}
-        self._judge(suspects, dict(self._ask(run, pool, [user_id for user_id, _ in suspects])), claims)
+    def _confirm(self, run: Run, reads: _StrongReads) -> None:
+        """Read every other suspect."""
+        after = ""
+        while True:
+            with self.engine.begin() as connection:
+                without_waiting(connection)
+                runs.keep(connection, run.id)
+                suspects = comparisons.suspects(connection, run.id, after, _AT_ONCE)
+            self._judge_the_read(run, all_of_them=True)
+            if not suspects:
+                break
+            after = suspects[-1][0]
+            self._read(reads, suspects)
+        self._read(reads, [(user_id, "missing") for user_id in self.returned])
+        self._judge_the_read(run, all_of_them=True)
+
+    def _read(self, reads: _StrongReads, suspects: Sequence[tuple[str, str]]) -> None:
+        """Begin to read suspects strongly, some side by side; with `repair`, marked before (P3)."""
+        if suspects:
+            claims = self._claim(suspects) if self.repair else {}
+            self._being_read.append(_Group(suspects, claims, reads.begin([user_id for user_id, _ in suspects])))
+            self._open += len(suspects)
 
     def _claim(self, suspects: Sequence[tuple[str, str]]) -> dict[str, Claim]:
         """Mark those who are to be mended."""
@@ -171,25 +234,31 @@ class Verify:
             claims = {one: users.claim_one(connection, one, lease=_LEASE) for one, _ in suspects}
         return {user_id: claim for user_id, claim in claims.items() if claim is not None}
 
-    def _ask(self, run: Run, pool: ThreadPoolExecutor, ids: Sequence[str]) -> Iterator[tuple[str, Profile | None]]:
-        """Yield strong answers; the run's lease is lengthened while the budget makes us wait."""
+    def _judge_the_read(self, run: Run, *, all_of_them: bool = False) -> None:
+        """Judge the groups that have been read; or all, waiting for them. The run's lease is lengthened meanwhile."""
+        while self._being_read and (all_of_them or self._being_read[0].is_read):
+            group = self._being_read[0]
+            self._judge(group.suspects, dict(self._said(run, group)), group.claims)
+            self._being_read.popleft()
+            self._open -= len(group.suspects)
+        self._stay(run)
 
-        def ask(user_id: str) -> Profile | BadRecord | None:
-            try:
-                return when_allowed(self.budget, "read_users", partial(self.tenant.read_user, user_id))
-            except BadRecord as error:
-                return error
-
-        kept = time.monotonic()
-        for user_id, answer in zip(ids, pool.map(ask, ids), strict=True):
+    def _said(self, run: Run, group: _Group) -> Iterator[tuple[str, Profile | None]]:
+        for user_id, future in group.answers.items():
+            while not wait([future], _KEEP_EVERY).done:
+                self._stay(run)
+            answer = future.result()
             if isinstance(answer, BadRecord):
                 self.drift.bad += 1
             else:
                 yield user_id, answer
-            if time.monotonic() - kept > _KEEP_EVERY:
-                kept = time.monotonic()
-                with self.engine.begin() as connection:
-                    runs.keep(connection, run.id)
+
+    def _stay(self, run: Run) -> None:
+        """Lengthen the run's lease, now and then."""
+        if time.monotonic() - self._kept > _KEEP_EVERY:
+            self._kept = time.monotonic()
+            with self.engine.begin() as connection:
+                runs.keep(connection, run.id)
 
     def _judge(
         self, suspects: Sequence[tuple[str, str]], said: Mapping[str, Profile | None], claims: Mapping[str, Claim]

@@ -97,6 +97,16 @@ def test_each_kind_of_drift_is_counted_with_an_example(engine: Engine, verify: R
     assert "1 different: u (nickname)" in "\n".join(shown(drift, lambda _: "u"))
 
 
+@pytest.mark.parametrize("repair", [False, True])
+def test_more_drift_than_can_be_read_meanwhile_is_counted_once_each(engine: Engine, verify: Run, repair: bool) -> None:
+    whom = some(engine, 250)
+    execute(engine, "DELETE FROM users WHERE user_id = ANY(:ids)", ids=whom)
+    drift = verify(repair=repair)
+    assert (drift.counts["missing"], drift.total, drift.read) == (250, 250, 250)
+    assert drift.mended == (250 if repair else 0)
+    assert verify().total == (0 if repair else 250)
+
+
 def test_repair_mends_and_a_second_look_finds_nothing(engine: Engine, verify: Run) -> None:
     spoil(engine)
     drift = verify(repair=True)
