@@ -27,7 +27,7 @@ from worker.settings import Settings, settings
 from worker.setup.run import EVENTS, LOGS, probe
 from worker.store import notes, schema
 from worker.store.session import make_engine
-from worker.sync import catch_up, listen
+from worker.sync import catch_up, heal, listen
 from worker.sync.backfill import Backfill, Progress
 from worker.sync.catch_up import CatchUp
 from worker.sync.count import Plays
@@ -102,11 +102,23 @@ class Parts:
         self.engine.dispose()
         del self.engine
 
-    def forget_refusals(self) -> None:
-        """Ask Auth0 afresh, whatever it refused before this process began. Nothing is left open: the process may fork after."""
+    def begin_anew(self) -> None:
+        """Ask Auth0 afresh, whatever it refused before this process began, and end what no loop would ever end.
+
+        Nothing is left open: the process may fork after.
+        """
         with suppress(BrokerDown):  # then nothing is paused either
             self.tenant.forget_refusals()
         self.redis.connection_pool.disconnect()
+        over = ["auth0_refused", "writing_refused"]  # the next refusal raises them again
+        if not self.settings.watch_streams:  # and nobody else will ever end these
+            over += heal.CONDITIONS
+        with suppress(DatabaseDown, OperationalError):
+            with self.engine.begin() as connection:
+                for condition in over:
+                    notes.end_condition(connection, condition)
+            self.engine.dispose()
+            del self.engine
 
     @cached_property
     def redis(self) -> Redis:
@@ -157,7 +169,7 @@ class Parts:
     def backfill(self, watch: Callable[[Progress], None]) -> Backfill:
         """Return the loop that loads the whole tenant."""
         pulls: dict[str, timedelta] = {}
-        if self.settings.pull_logs:
+        if self.settings.pulls_log:
             pulls[catch_up.NAME] = self.settings.pull_overlap
         if self.settings.pull_events:
             pulls[listen.NAME] = listen.BACK

@@ -31,7 +31,7 @@ def _log_our_way(**_: Any) -> None:
 @celeryd_init.connect
 def _worker_starts(**_: Any) -> None:
     _refuse_a_wrong_database(this_worker())
-    parts().forget_refusals()
+    parts().begin_anew()
 
 
 @worker_init.connect

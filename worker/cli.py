@@ -5,6 +5,7 @@ import secrets
 import sys
 from datetime import timedelta
 from importlib import import_module
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -47,6 +48,21 @@ cli.add_typer(token, name="token")
 cli.add_typer(parked.commands, name="parked")
 cli.command()(doctor)
 cli.command()(forget)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"understudy {version('understudy')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _understudy(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which release this is, and exit."),
+    ] = False,
+) -> None: ...
 
 
 @cli.command()

@@ -4,6 +4,7 @@ Processes share no disk and a scrape meets any web process: nothing is counted i
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import cast, get_args
 
@@ -23,6 +24,7 @@ from worker.store.session import make_engine, reaching_postgresql
 
 # The loops that beat rings, as `worker.tasks` names them; what PostgreSQL has counted of others is shown too.
 _LOOP = "loop:"
+_LOOP_FAILED = "loop_failed:"
 _FRESHNESS = "freshness:"
 # A scrape is given up by its sender after ten seconds.
 _PATIENCE = timedelta(seconds=5)
@@ -44,6 +46,8 @@ def exposition(settings: Settings) -> bytes:
             found = gauges.read(connection)
     finally:
         engine.dispose()
+    pulled = {"logs": settings.pulls_log, "events": settings.pull_events}
+    found = replace(found, feeds={name: feed for name, feed in found.feeds.items() if pulled.get(name)})
     registry = CollectorRegistry()
     kept = log_retention(settings.auth0_plan)
     registry.register(_Found(found, _budget(settings), kept))
@@ -111,6 +115,24 @@ def _of_deliveries(found: Gauges) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "understudy_log_records", "Log records that were drained.", value=counters.get("log_records", 0)
     )
+    yield _counter(
+        "pulled_log_records",
+        "Log records that were pulled, most of them more than once: known already, or missed by the log stream.",
+        "result",
+        {
+            "known": counters.get("log_records_pulled", 0) - counters.get("log_records_missed", 0),
+            "missed": counters.get("log_records_missed", 0),
+        },
+    )
+    yield CounterMetricFamily(
+        "understudy_pulled_events", "Events that were pulled.", value=counters.get("events_pulled", 0)
+    )
+    yield _counter(
+        "healed_streams",
+        "How often a stream was started again, or its failed deliveries were asked for once more.",
+        "how",
+        {"started": counters.get("streams_started", 0), "redelivered": counters.get("redeliveries_asked_for", 0)},
+    )
     unknown = sum(value for name, value in counters.items() if name.startswith("log_code_unknown:"))
     yield CounterMetricFamily(
         "understudy_unknown_log_codes", "Records whose type this release does not know.", value=unknown
@@ -170,6 +192,12 @@ def _of_processes(found: Gauges) -> Iterator[Metric]:
         buckets, total = histograms.read(found.counters, f"{_LOOP}{loop}", histograms.LOOP)
         duration.add_metric([loop], buckets, total)
     yield duration
+    failures = CounterMetricFamily(
+        "understudy_loop_failures", "Runs of a loop that ended by an error.", labels=["loop"]
+    )
+    for loop in sorted({*_named(found.counters, _LOOP), *_named(found.counters, _LOOP_FAILED)}):
+        failures.add_metric([loop], found.counters.get(f"{_LOOP_FAILED}{loop}", 0))
+    yield failures
 
 
 def _of_the_budget(budget: Buckets | None) -> Iterator[Metric]:

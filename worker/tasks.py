@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from worker.bootstrap import BEAT, RECONCILE_SLICE, SLICE, SWEEP_SLICE, parts, this_worker
-from worker.errors import Permanent, Transient
+from worker.errors import Error, Permanent, Transient
 from worker.logs import describe, get_logger
 from worker.store import heard, inbox, notes, page_sessions, plays, pushed, runs
 from worker.sync.count import clean_plays
@@ -155,6 +156,10 @@ def _guarded(task: Callable[[], None]) -> Callable[[], None]:
             log.warning("waits", task=task.__name__, reason=describe(error))
         except Exception as error:  # Celery would log its text, which may quote an id or a whole row
             log.error("failed", task=task.__name__, exc_info=error)
+        else:
+            return
+        with suppress(Error, OperationalError):  # PostgreSQL may be what is away
+            parts().durations.failed(parts().engine, task.__name__)
 
     run.__doc__ = task.__doc__
     return run

@@ -191,6 +191,17 @@ def exported(scraped: Web) -> dict[str, Metric]:
     return scrape(scraped)
 
 
+def test_a_feed_that_was_turned_off_ages_for_nobody(scraped: Web) -> None:
+    with psycopg.connect(scraped.database_url) as connection:
+        connection.execute(
+            "INSERT INTO feeds (name, stands_for, trouble) VALUES ('events', now() - interval '9 d', 'x')"
+        )
+        connection.execute("INSERT INTO feeds (name, stands_for) VALUES ('logs', now())")
+    metrics = scrape(scraped)
+    assert [one.labels["feed"] for one in metrics["understudy_feed_age_seconds"].samples] == ["logs"]
+    assert [one.labels["feed"] for one in metrics["understudy_feed_trouble"].samples] == ["logs"]
+
+
 def test_the_dashboard_and_the_alerts_name_what_is_exported_and_all_of_it(exported: dict[str, Metric]) -> None:
     samples: dict[str, set[str]] = {}
     for family in exported.values():

@@ -1,6 +1,7 @@
 """How the command line ends when something goes wrong: one sentence, and nothing of what the database holds."""
 
 import os
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -36,6 +37,11 @@ def test_what_postgresql_refuses_is_told_without_the_row(database_url: str, redi
     assert done.stderr.startswith("understudy: PostgreSQL refused a statement (psycopg.errors.RaiseException")
     assert len(done.stderr.splitlines()) == 1
     assert PERSON not in done.stderr
+
+
+def test_the_release_is_told() -> None:
+    said = subprocess.check_output([Path(sysconfig.get_path("scripts")) / "understudy", "--version"], text=True)
+    assert re.fullmatch(r"understudy \d+\.\d+\.\d+\n", said)
 
 
 def test_a_bug_is_told_by_its_place_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

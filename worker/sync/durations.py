@@ -1,4 +1,4 @@
-"""How long the loops of this process take, written to PostgreSQL now and then: a commit for each run would cost more than some runs."""
+"""How long the loops of this process take, and how often they fail, written to PostgreSQL now and then: a commit for each run would cost more than some runs."""
 
 import time
 from collections import Counter
@@ -23,6 +23,14 @@ class Durations:
     def took(self, engine: Engine, loop: str, seconds: float) -> None:
         """Count one run of `loop`; write what was counted if the last time is a while ago."""
         self._counted.update(observed(f"loop:{loop}", [seconds], LOOP))
+        self._write(engine)
+
+    def failed(self, engine: Engine, loop: str) -> None:
+        """Count one run of `loop` that ended by an error."""
+        self._counted[f"loop_failed:{loop}"] += 1
+        self._write(engine)
+
+    def _write(self, engine: Engine) -> None:
         if time.monotonic() - self._written < EVERY:
             return
         with engine.begin() as connection:

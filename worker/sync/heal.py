@@ -15,6 +15,8 @@ from worker.errors import Error, Refused, Throttled
 from worker.logs import get_logger
 from worker.store import notes
 
+# What this loop raises, and it alone ends.
+CONDITIONS: Final = ("streams_unwatched", "log_stream_stopped", "event_stream_stopped", "event_deliveries_failed")
 # Between looks at the budget, in seconds.
 _PATIENCE: Final = 0.5
 
