@@ -84,11 +84,16 @@ def on_event(
 
 
 def on_export(
-    row: Row, mark: Mark | None, said: Profile, covers: frozenset[str] | None, tolerances: Tolerances
+    row: Row,
+    mark: Mark | None,
+    said: Profile,
+    covers: frozenset[str] | None,
+    tolerances: Tolerances,
+    began_at: datetime,
 ) -> tuple[Verdict, Profile]:
     """Decide on a row of an export: it improves the row like a search hit and clears nothing (P10); return what to write with it.
 
-    `covers` None: the profile is whole, as a search shows it.
+    `covers` None: the profile is whole, as a search shows it. `began_at`: before the export was asked for, by our clock.
     """
     whole = said if covers is None else over(row.profile, said, covers)
     held, told = secondary_ids(row.profile), secondary_ids(said)
@@ -101,8 +106,10 @@ def on_export(
     known = profile_time(row.profile.get("updated_at")) if row.profile else None
     if known is None or date > known:
         return Verdict(Write.SNAPSHOT, ask_others=others, expected_gone=gained), whole
-    contradicts = date == known and not same_content(row.profile, whole)
-    return Verdict(ask=contradicts, ask_others=others, expected_gone=gained), whole
+    # Newer here is as it should be where we learned it since; what we had before, the tenant should show.
+    contradicts = date == known or row.synced_at is None or row.synced_at < began_at
+    ask = contradicts and not same_content(row.profile, whole)
+    return Verdict(ask=ask, ask_others=others, expected_gone=gained), whole
 
 
 def over(known: Profile | None, said: Profile, covers: frozenset[str]) -> Profile:

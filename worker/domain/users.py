@@ -33,6 +33,7 @@ class Row:
     deleted: bool = False
     deletion_seen_at: datetime | None = None  # Auth0's clock: the newest deletion, link or unlink record
     forgotten: Forgotten | None = None
+    synced_at: datetime | None = None  # ours: when the tenant last confirmed it
 
     @property
     def bare(self) -> bool:

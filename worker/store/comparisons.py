@@ -15,19 +15,21 @@ class Kept(NamedTuple):
     profile: Profile | None
     deleted: bool
     marked: bool
+    synced_at: datetime | None
+    """When the tenant last confirmed it, by our clock."""
 
 
 _ROWS = text("""
 SELECT users.user_id, users.profile, users.deleted_at IS NOT NULL,
-  EXISTS (SELECT FROM news WHERE news.user_id = users.user_id) FROM users WHERE users.user_id = ANY(:ids)
+  EXISTS (SELECT FROM news WHERE news.user_id = users.user_id), users.synced_at FROM users WHERE users.user_id = ANY(:ids)
 """)
 
 
 def kept(connection: Connection, ids: Sequence[str]) -> dict[str, Kept]:
     """Return the rows of these ids, those that have one."""
     return {
-        user_id: Kept(profile, deleted, marked)
-        for user_id, profile, deleted, marked in connection.execute(_ROWS, {"ids": list(ids)})
+        user_id: Kept(profile, deleted, marked, synced_at)
+        for user_id, profile, deleted, marked, synced_at in connection.execute(_ROWS, {"ids": list(ids)})
     }
 
 

@@ -225,7 +225,7 @@ class Held:
 
 
 _LOCK_USERS = text("""
-SELECT user_id, version, profile, deleted_at IS NOT NULL, deletion_seen_at, synced_at IS NOT NULL
+SELECT user_id, version, profile, deleted_at IS NOT NULL, deletion_seen_at, synced_at
 FROM users WHERE user_id = ANY(:ids) ORDER BY user_id FOR UPDATE
 """)
 _LOCK_NEWS = text("""
@@ -245,10 +245,10 @@ def lock(connection: Connection, ids: Sequence[str]) -> dict[str, Held]:
         )
     }
     held = {}
-    for user_id, version, profile, deleted, deletion_seen_at, _synced in rows:
+    for user_id, version, profile, deleted, deletion_seen_at, synced_at in rows:
         found, announced = marks.get(user_id, (None, False))
         held[user_id] = Held(
-            Row(user_id, version, profile, deleted, deletion_seen_at, out.get(user_id)),
+            Row(user_id, version, profile, deleted, deletion_seen_at, out.get(user_id), synced_at),
             found,
             profile is not None and not deleted,
             announced,

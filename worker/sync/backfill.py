@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +13,7 @@ from worker.domain.users import Profile, Tolerances, Verdict, secondary_ids
 from worker.errors import Permanent
 from worker.logs import get_logger
 from worker.store import feeds, forgotten, notes, plain, runs, users
+from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import Held
 from worker.sync.ahead import side_by_side
@@ -82,7 +83,7 @@ class Backfill:
             raise AtIt("another backfill is under way; this one would only repeat it")
         self.progress = Progress(**run.report, total=self.everyone.total())
         try:
-            self._read(run.id, run.position)
+            self._read(run)
         except BaseException:
             with self.engine.begin() as connection:
                 runs.release(connection, run.id)
@@ -93,20 +94,20 @@ class Backfill:
         log.info("backfilled", **self.progress.as_dict())
         return self.progress
 
-    def _read(self, run_id: int, position: Position) -> None:
+    def _read(self, run: Run) -> None:
         def note(position: Position) -> None:
             with self.engine.begin() as connection:
-                runs.keep(connection, run_id, position)
+                runs.keep(connection, run.id, position)
 
         def load_one(batch: Batch) -> Loaded:
-            return load(self.engine, batch.told, batch.covers, self.tolerances)
+            return load(self.engine, batch.told, batch.covers, self.tolerances, run.started_at)
 
         with (
-            closing(self.everyone.batches(position, note, self._preparing)) as batches,
+            closing(self.everyone.batches(run.position, note, self._preparing)) as batches,
             closing(side_by_side(load_one, batches)) as loaded,
         ):
             for batch, written in loaded:
-                self._note(run_id, batch, written)
+                self._note(run.id, batch, written)
                 self.watch(self.progress)
 
     def _preparing(self, percentage: float) -> None:
@@ -133,10 +134,13 @@ def park(connection: Connection, run_id: int, batch: Batch) -> None:
     notes.park_records(connection, "export", [(run, *line) for run, line in lines])
 
 
-def load(engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances) -> Loaded:
+def load(
+    engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances, began_at: datetime
+) -> Loaded:
     """Write a batch of users: unknown ids at once, those who differ by the rules. Done twice it is done once.
 
-    `covers`: the attributes that their source declares, None for whole profiles (P2).
+    `covers`: the attributes that their source declares, None for whole profiles (P2). `began_at`: before it was read from the
+    tenant, by our clock.
     """
     try:
         fresh, unlike = _insert(engine, told.plain, covers)
@@ -144,7 +148,7 @@ def load(engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: 
         if not refuses_a_value(error):
             raise
         fresh, unlike = 0, set(told.plain)  # one of them is odd all the same
-    rest = load_odd(engine, told.profiles(unlike), covers, tolerances)
+    rest = load_odd(engine, told.profiles(unlike), covers, tolerances, began_at)
     return Loaded(fresh + rest.changed, rest.refused)
 
 
@@ -173,13 +177,17 @@ def _ask_for_linked(engine: Engine, linked: frozenset[str]) -> None:
 
 
 def load_odd(
-    engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances
+    engine: Engine,
+    told: Mapping[str, Profile],
+    covers: frozenset[str] | None,
+    tolerances: Tolerances,
+    began_at: datetime,
 ) -> Loaded:
     """Write profiles, each by the rules; those that PostgreSQL cannot hold are set apart."""
     if not told:
         return Loaded()
     try:
-        return Loaded(_write(engine, told, covers, tolerances))
+        return Loaded(_write(engine, told, covers, tolerances, began_at))
     except (DBAPIError, UnicodeError) as error:
         if not refuses_a_value(error):
             raise
@@ -187,13 +195,19 @@ def load_odd(
         return Loaded(0, list(told))
     ids, whole = list(told), Loaded()
     for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-        part = load_odd(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances)
+        part = load_odd(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances, began_at)
         whole.changed += part.changed
         whole.refused += part.refused
     return whole
 
 
-def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] | None, tolerances: Tolerances) -> int:
+def _write(
+    engine: Engine,
+    told: Mapping[str, Profile],
+    covers: frozenset[str] | None,
+    tolerances: Tolerances,
+    began_at: datetime,
+) -> int:
     with engine.begin() as connection:
         out = forgotten.among(connection, told)  # never written from an export: a strong read decides (P14)
         new = users.insert_new(connection, {user_id: said for user_id, said in told.items() if user_id not in out})
@@ -203,7 +217,7 @@ def _write(engine: Engine, told: Mapping[str, Profile], covers: frozenset[str] |
         return len(new)
 
     def rule(held: Held, said: Profile) -> tuple[Verdict, Profile]:
-        return on_export(held.row, held.mark, said, covers, tolerances)
+        return on_export(held.row, held.mark, said, covers, tolerances, began_at)
 
     return len(new) + improve(engine, known, rule, _nothing_more)
 

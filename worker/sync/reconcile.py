@@ -127,7 +127,7 @@ class Reconcile:
         report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
         for batch in batches:
             told = batch.told
-            loaded = load(self.engine, told, batch.covers, self.tolerances)
+            loaded = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
             report["users"] += len(told)
             report["written"] += loaded.changed
             report["bad"] += len(told.bad) + len(loaded.refused)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -195,7 +195,7 @@ class Verify:
             told.leave_out(out)
             self.returned += [user_id for user_id in out if not out[user_id].keep_out]
             unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
-            suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers)
+            suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers, run.started_at)
             suspects = list(suspected.items())
             room = max(0, _AT_ONCE - self._open)
             at_once, later = dict(suspects[:room]), dict(suspects[room:])
@@ -283,20 +283,27 @@ class Verify:
                 self.drift.braked += applied.braked
 
 
-def compare(told: Mapping[str, Profile], here: Mapping[str, Kept], covers: frozenset[str] | None) -> dict[str, str]:
-    """Return what is suspected of whom; of nobody for whom a mark says that somebody will look."""
-    suspicions = {user_id: _suspicion(said, here.get(user_id), covers) for user_id, said in told.items()}
+def compare(
+    told: Mapping[str, Profile], here: Mapping[str, Kept], covers: frozenset[str] | None, began_at: datetime
+) -> dict[str, str]:
+    """Return what is suspected of whom; of nobody for whom a mark says that somebody will look.
+
+    `began_at`: before all of it was read from the tenant, by our clock.
+    """
+    suspicions = {user_id: _suspicion(said, here.get(user_id), covers, began_at) for user_id, said in told.items()}
     return {user_id: kind for user_id, kind in suspicions.items() if kind is not None}
 
 
-def _suspicion(said: Profile, held: Kept | None, covers: frozenset[str] | None) -> str | None:
+def _suspicion(said: Profile, held: Kept | None, covers: frozenset[str] | None, began_at: datetime) -> str | None:
     if held is None or (held.profile is None and not held.marked):
         return "missing"
     if held.marked or held.profile is None:
         return None
     ours, theirs = profile_time(held.profile.get("updated_at")), profile_time(said.get("updated_at"))
     if ours is not None and theirs is not None and ours != theirs:
-        return "stale" if theirs > ours else None
+        # Newer here is as it should be where we learned it since; what we had before, the tenant should show.
+        known_before = held.synced_at is None or held.synced_at < began_at
+        return "stale" if theirs > ours else "different" if known_before else None
     return "different" if differing(held.profile, said, covers) else None
 
 

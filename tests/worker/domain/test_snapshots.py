@@ -1,9 +1,9 @@
-"""What a pushed snapshot does to a row (P2, P6, P7, P11, P12), clause by clause."""
+"""What a snapshot that was pushed, or exported, does to a row (P2, P6, P7, P10, P11, P12), clause by clause."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.domain.snapshots import EVENT_COVERS, differing, on_event, over
+from worker.domain.snapshots import EVENT_COVERS, differing, on_event, on_export, over
 from worker.domain.users import Mark, Profile, Row, Tolerances, Verdict, Write
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -126,3 +126,27 @@ def test_what_differs_is_named_in_canonical_form_over_what_is_covered() -> None:
     there = profile(0, name="Ida", phone_number="+1")
     assert differing(here, there, EVENT_COVERS) == ["name", "phone_number"]
     assert differing(here, dict(reversed(here.items())), EVENT_COVERS) == []
+
+
+def exported(held: Row, told: Profile, news: Mark | None = None) -> Verdict:
+    """Decide on a line of an export that was asked for at noon, by our clock."""
+    return on_export(held, news, told, None, TOLERANCES, NOON)[0]
+
+
+def test_an_export_no_later_than_a_deletion_asks_and_does_not_win() -> None:
+    for held, news in (
+        (row(profile(0), deletion_seen_at=NOON + timedelta(seconds=10)), None),
+        (row(profile(0)), mark(0, deletion_seen_at=NOON + timedelta(seconds=10))),
+        (row(), mark(0, deletion_seen_at=NOON + timedelta(seconds=10))),
+    ):
+        assert exported(held, profile(15), news) == Verdict(ask=True)
+        assert exported(held, profile(15.1), news) == Verdict(Write.SNAPSHOT)
+
+
+def test_a_row_that_is_newer_than_an_export_is_in_doubt_only_if_it_was_so_before() -> None:
+    moment = timedelta(milliseconds=1)
+    before = row(profile(60, name="a"), synced_at=NOON - moment)
+    since = row(profile(60, name="a"), synced_at=NOON)
+    assert exported(before, profile(50, name="b")) == Verdict(ask=True)
+    assert exported(before, profile(60, name="a")) == Verdict()
+    assert exported(since, profile(50, name="b")) == Verdict()

@@ -251,8 +251,11 @@ def profile(user_id: str, seconds: float, **said: Any) -> dict[str, Any]:
     return {"user_id": user_id, "updated_at": moment.isoformat(), **said}
 
 
-def told(engine: Engine, profiles: dict[str, Any]) -> Loaded:
-    return load(engine, lines.read(json.dumps(one).encode() for one in profiles.values()), COVERS, TOLERANCES)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def told(engine: Engine, profiles: dict[str, Any], began_at: datetime = LONG_AGO) -> Loaded:
+    return load(engine, lines.read(json.dumps(one).encode() for one in profiles.values()), COVERS, TOLERANCES, began_at)
 
 
 def row(engine: Engine, user_id: str) -> Any:
@@ -269,6 +272,26 @@ def test_what_is_newer_here_stays(engine: Engine) -> None:
     told(engine, {"auth0|a": profile("auth0|a", 10, name="new")})
     told(engine, {"auth0|a": profile("auth0|a", 5, name="old")})
     assert row(engine, "auth0|a").profile["name"] == "new"
+    assert not row(engine, "auth0|a").asks
+
+
+def test_what_was_newer_here_before_anything_was_read_stays_and_is_asked_for(engine: Engine) -> None:
+    told(engine, {"auth0|a": profile("auth0|a", 10, name="wrong")})
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    told(engine, {"auth0|a": profile("auth0|a", 5, name="right")}, began_at=later)
+    assert row(engine, "auth0|a").profile["name"] == "wrong"
+    assert row(engine, "auth0|a").asks
+
+
+def test_an_export_no_later_than_a_deletion_asks_and_does_not_win(engine: Engine) -> None:  # P12
+    told(engine, {"auth0|a": profile("auth0|a", 0, name="before")})
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE users SET deletion_seen_at = '2026-11-01T00:00:10Z'"))
+    told(engine, {"auth0|a": profile("auth0|a", 15, name="between")})
+    assert row(engine, "auth0|a").profile["name"] == "before"
+    assert row(engine, "auth0|a").asks
+    told(engine, {"auth0|a": profile("auth0|a", 15.1, name="after")})
+    assert row(engine, "auth0|a").profile["name"] == "after"
 
 
 def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -245,17 +245,17 @@ def test_a_search_an_event_and_an_export_only_ask(afterwards: Copy) -> None:
     copy.put("events", event(said))
     copy.drain()
     asked()
-    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES)
+    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES, datetime.now(UTC))
     asked()
     copy.news(ADA)
-    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES)
+    backfill.load(copy.engine, lines.read([json.dumps(said).encode()]), None, TOLERANCES, datetime.now(UTC))
     asked()
 
 
 def test_nothing_of_an_export_brings_in_who_is_kept_out(copy: Copy) -> None:
     copy.forget(keep_out=True)
     told = lines.read([json.dumps(one).encode() for one in (profile(ADA, ALIAS), profile(BOB))])
-    backfill.load(copy.engine, told, None, TOLERANCES)
+    backfill.load(copy.engine, told, None, TOLERANCES, datetime.now(UTC))
     assert copy.sql("SELECT user_id FROM users ORDER BY 1") == [(BOB,)]
 
 

@@ -18,6 +18,7 @@ from worker.domain.users import Tolerances
 from worker.errors import Refused
 from worker.store import notes, runs
 from worker.sync.reconcile import WANTED, Reconcile
+from worker.sync.refresh import Refresh
 
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
 DAY = timedelta(days=1)
@@ -157,6 +158,49 @@ def test_who_was_confirmed_since_the_export_began_is_no_absentee(
     assert ask(engine, "SELECT count(*) FROM news") == 0
 
 
+def test_a_row_dated_ahead_of_the_tenant_is_asked_for_and_mended_by_that_alone(
+    auth0: Simulator, engine: Engine, redis_url: str, reconcile: Callable[..., float | None]
+) -> None:
+    want(engine)
+    run_dry(reconcile)
+    ahead = """UPDATE users SET email = 'wrong@example.com', synced_at = now() + CAST(:synced AS interval),
+      profile = profile || jsonb_build_object('email', 'wrong@example.com', 'updated_at', now() + interval '11 h')
+      WHERE user_id = (SELECT user_id FROM users ORDER BY 1 OFFSET :n LIMIT 1) RETURNING user_id"""
+    before, since = ask(engine, ahead, synced="-1 day", n=0), ask(engine, ahead, synced="1 min", n=1)
+    want(engine)
+    run_dry(reconcile)
+    assert report(engine)[1]["written"] == 0
+    assert ask(engine, "SELECT email FROM users WHERE user_id = :id", id=before) == "wrong@example.com"
+    assert ask(engine, "SELECT string_agg(user_id, ' ') FROM news WHERE strong") == before  # since is its own
+    with asking(auth0, redis_url) as parts:
+        refresh = Refresh(engine, parts.tenant, parts.budget, TOLERANCES, b"key")
+        while (again := refresh.run(go_on=lambda: True)) is not None:
+            time.sleep(again)
+    assert ask(engine, "SELECT email FROM users WHERE user_id = :id", id=before) == auth0.user(before)["email"]
+    assert ask(engine, "SELECT count(*) FROM users WHERE email = 'wrong@example.com' AND user_id <> :id", id=since) == 0
+
+
+def test_who_is_absent_and_marked_already_is_not_marked_again(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
+    number = ask(engine, "INSERT INTO news (user_id) VALUES ('auth0|absent') RETURNING number")
+    want(engine)
+    run_dry(reconcile)
+    assert report(engine)[1]["extra"] == 0
+    assert ask(engine, "SELECT number FROM news WHERE NOT strong") == number
+
+
+def test_a_wish_made_during_a_run_outlives_it(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    want(engine)
+    while reconcile(1) != 0:
+        pass
+    want(engine)
+    run_dry(reconcile)
+    assert report(engine)[0] == "complete"
+    assert ask(engine, "SELECT name FROM conditions") == WANTED
+
+
 REFUSES_SEARCHES = {"where": "api", "kind": "status", "status": 403, "match": {"method": "GET", "path": "/users$"}}
 
 
@@ -214,8 +258,11 @@ def test_what_a_crash_of_postgresql_took_is_read_again(engine: Engine, reconcile
         pass
     assert ask(engine, "SELECT count(*) FROM exported") > 0
     ask(engine, "WITH lost AS (DELETE FROM exported RETURNING 1) SELECT count(*) FROM lost")
+    ask(engine, "UPDATE users SET synced_at = now() - interval '1 day' RETURNING 1")
     run_dry(reconcile)
-    assert report(engine)[1]["extra"] == 0
+    _, told = report(engine)
+    assert (told["users"], told["extra"]) == (2_500, 0)  # nobody was taken for absent for want of a note
+    assert ask(engine, "SELECT count(*) FROM news") == 0
 
 
 def test_two_at_once_are_one(engine: Engine, reconcile: Callable[..., float | None]) -> None:

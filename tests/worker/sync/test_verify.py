@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, text
 
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
+from worker.auth0.client import Tenant
 from worker.domain.users import Tolerances
 from worker.errors import Refused
 from worker.store import forgotten, runs, schema, users
@@ -95,6 +96,62 @@ def test_each_kind_of_drift_is_counted_with_an_example(engine: Engine, verify: R
     assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
     assert drift.examples["different"][0][1] == ["nickname"]
     assert "1 different: u (nickname)" in "\n".join(shown(drift, lambda _: "u"))
+
+
+def put_ahead(engine: Engine, user_id: str, synced: str) -> None:
+    """Have a row hold a wrong e-mail address, dated later than all that the tenant has."""
+    execute(
+        engine,
+        """UPDATE users SET email = 'wrong@example.com', updated_at = now() + interval '11 h', synced_at = now() + :synced,
+        profile = profile || jsonb_build_object('email', 'wrong@example.com', 'updated_at', now() + interval '11 h')
+        WHERE user_id = :id""",
+        id=user_id,
+        synced=synced,
+    )
+
+
+@pytest.mark.parametrize("by", ["export", "search"])
+def test_a_row_dated_ahead_of_the_tenant_is_drift_and_mended(
+    refusing: Callable[..., None], engine: Engine, verify: Run, by: str
+) -> None:
+    if by == "search":
+        refusing(REFUSES_EXPORTS)
+        verify(repair=True)
+    [user_id] = some(engine)
+    put_ahead(engine, user_id, "-1 day")
+    drift = verify(repair=True)
+    assert drift.examples["different"] == [(user_id, ["email", "updated_at"])]
+    assert (drift.total, drift.mended) == (1, 1)
+    assert verify().total == 0
+
+
+def test_a_row_that_got_ahead_since_the_export_began_is_not_even_read(engine: Engine, verify: Run) -> None:
+    [user_id] = some(engine)
+    put_ahead(engine, user_id, "1 min")
+    drift = verify()
+    assert (drift.total, drift.read) == (0, 0)
+
+
+@pytest.mark.usefixtures("verify")
+def test_who_is_marked_before_the_strong_answer_comes_is_no_drift(
+    auth0: Simulator, engine: Engine, redis_url: str
+) -> None:
+    spoil(engine)
+
+    class Meanwhile:
+        """The tenant, where something happens to everybody while they are read."""
+
+        def __init__(self, tenant: Tenant) -> None:
+            self._tenant = tenant
+
+        def read_user(self, user_id: str) -> Any:
+            with engine.begin() as connection:
+                users.mark(connection, [UserNews(user_id)])
+            return self._tenant.read_user(user_id)
+
+    with asking(auth0, redis_url) as parts:
+        drift = Verify(engine, parts.everyone, cast("Tenant", Meanwhile(parts.tenant)), parts.budget).run()
+    assert (drift.total, drift.read) == (0, 4)
 
 
 @pytest.mark.parametrize("repair", [False, True])
