@@ -61,6 +61,7 @@ def _announce(ready: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Serve a tenant; one JSON line on standard output says where, once it is ready."""
     asked = _arguments(argv)
+    sys.setrecursionlimit(10_000)  # Auth0 bounds the size of metadata, not how deeply they are nested
     logging.basicConfig(level=asked.log_level.upper(), stream=sys.stderr)
     tenant = Tenant(
         asked.tenant, seed=asked.seed, plan=asked.plan, index_lag=asked.index_lag, log_skew=asked.log_skew, log_retention=asked.log_retention

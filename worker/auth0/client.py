@@ -32,6 +32,7 @@ from worker.auth0.search import (
 )
 from worker.auth0.token import BeingFetched, SharedToken
 from worker.auth0.transport import Answer, NotUsable, exchange, longest_exchange, open_client
+from worker.domain.nesting import too_deep
 from worker.errors import BadRecord, BrokerDown, Permanent, Refused, TenantDown, Throttled
 from worker.settings import Settings
 
@@ -308,7 +309,7 @@ def _read_profile(answer: Answer) -> Profile | _No:
     if answer.status == 404 and body is not None and (body.get("statusCode"), body.get("errorCode")) == _MISSING_USER:
         return _No.SUCH_USER
     if answer.status == 200 and body is not None and isinstance(body.get("user_id"), str):
-        return body
+        return _No.SENSE if too_deep(answer.body) else body
     if answer.status == 200 and body is None and _odd_json(answer.body):
         return _No.SENSE
     raise NotUsable

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from worker.auth0.spans import REFUSED, pieces
 from worker.auth0.wire import SECOND_LOOK_BYTES, BadRecord
+from worker.domain.nesting import too_deep
 
 
 class CloudEvent(Struct, gc=False):
@@ -60,7 +61,7 @@ def decode_events(body: bytes) -> Decoded:
 def _decode(raw: bytes) -> CloudEvent | str:
     """Return the event, or why it is none."""
     try:
-        return _EVENT.decode(raw)
+        return "nested too deeply" if too_deep(raw) else _EVENT.decode(raw)
     except msgspec.ValidationError:
         return "no event: an object with a type"
     except REFUSED:

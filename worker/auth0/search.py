@@ -13,7 +13,9 @@ from urllib.parse import quote_plus
 
 import msgspec
 
+from worker.auth0.spans import opens, values
 from worker.auth0.transport import Answer, NotUsable
+from worker.domain.nesting import too_deep
 
 PER_PAGE: Final = 100
 SMALLER_PAGE: Final = 50
@@ -158,27 +160,35 @@ def raw_users(answer: Answer) -> RawPage:
 
 
 def _odd_page(body: bytes) -> RawPage:
-    """Take a page apart that one user makes undecodable (half a surrogate pair, say); the neighbours are good.
-
-    Nested too deep for anybody: one that nobody can read, and a strong read of each finds out whose profile it is.
-    """
-    try:
-        page = json.loads(body)
-    except RecursionError:
-        return RawPage([b""], 1, None)
-    except ValueError:
-        raise NotUsable from None
-    page = page if isinstance(page, dict) else {"users": page}
-    if not isinstance(page.get("users"), list):
+    """Take a page apart that one user makes undecodable (half a surrogate pair, nested too deeply); the neighbours are good."""
+    begin, end = _users_in(body)
+    if body[end - 1] != ord("]"):
         raise NotUsable
-    return RawPage([_encoded(user) for user in page["users"]], _whole(page.get("total")), _whole(page.get("limit")))
+    try:
+        page = json.loads(body[:begin] + b"[]" + body[end:])
+    except (ValueError, RecursionError):
+        raise NotUsable from None
+    page = page if isinstance(page, dict) else {}
+    users: list[bytes | msgspec.Raw] = [body[first:last] for first, last in values(body, begin + 1, end - 1)]
+    return RawPage(users, _whole(page.get("total")), _whole(page.get("limit")))
 
 
-def _encoded(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+def _users_in(body: bytes) -> tuple[int, int]:
+    """Return where the list of users begins and ends, brackets included; raises NotUsable where there is none."""
+    if opens(body, b"["):
+        return body.index(b"["), len(body.rstrip())
+    key = b""
+    for begin, end in values(body, body.find(b"{") + 1, len(body)):
+        if body[begin] == ord("[") and key == b'"users"':
+            return begin, end
+        if body[begin] != ord(":"):
+            key = body[begin:end]
+    raise NotUsable
 
 
 def _user(raw: bytes | msgspec.Raw) -> Profile | None:
+    if too_deep(bytes(raw)):
+        return None
     try:
         user = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

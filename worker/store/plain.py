@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
+from worker.domain.nesting import too_deep
 from worker.store.users import BOOLEANS, COLUMNS, TEXTS, TIMES, TYPES
 
 _Instant = Annotated[datetime, Meta(tz=True)]
@@ -35,7 +36,7 @@ _ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 def fitting(line: bytes) -> tuple[str, str] | None:
     """Return the user's id and the line as text, None where a column or jsonb could not take it as it is."""
-    if _ESCAPED.search(line):
+    if _ESCAPED.search(line) or too_deep(line):
         return None
     try:
         return _DECODER.decode(line).user_id, line.decode()  # type: ignore[attr-defined] # the struct is made above

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from worker.domain.nesting import too_deep
 from worker.domain.news import Unreadable, user_id as checked_id
 from worker.domain.users import Profile
 from worker.store import plain
@@ -64,6 +65,9 @@ def _take_plain(told: Told, line: bytes) -> bool:
 
 
 def _take_odd(told: Told, line: bytes) -> None:
+    if too_deep(line):
+        told.bad.append(("nested too deeply", line))
+        return
     try:
         said = _PROFILE.decode(line)
         subject = checked_id(said.get("user_id"))

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.auth0.search import Found, read_search
+from worker.auth0.search import Found, raw_users, read_search
 from worker.auth0.transport import Answer, NotUsable
 
 ASKED = ["a", "b", "c"]
@@ -47,10 +47,24 @@ def test_an_odd_hit_does_not_spoil_its_neighbours(odd: bytes) -> None:
     assert page.trouble == "unreadable"
 
 
-def test_a_page_too_deep_to_decode_leaves_everyone_to_strong_reads() -> None:
-    page = found(a_page(b'{"user_id":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")).page(ASKED, 100)
-    assert page.hits == []
-    assert page.covered == set(ASKED)
+@pytest.mark.parametrize("depth", [300, 1_100, 100_000])
+@pytest.mark.parametrize("totals", [{"total": 3, "limit": 100}, {}])
+def test_a_hit_nested_too_deeply_does_not_spoil_its_neighbours(depth: int, totals: dict[str, int]) -> None:
+    deep = b'{"user_id":"b","x":' + b'{"[":' * depth + b'"}"' + b"}" * depth + b"}"
+    users = b'{"user_id":"a"}', deep, b'{"user_id":"c"}'
+    for body in (a_page(*users, **totals), b" [" + b" , ".join(users) + b"] "):
+        page = found(body).page(ASKED, 100)
+        assert [hit["user_id"] for hit in page.hits] == ["a", "c"]
+        assert page.covered == set(ASKED)
+        assert page.trouble == "unreadable"
+
+
+def test_totals_are_told_wherever_they_stand_and_of_a_page_with_an_odd_user_too() -> None:
+    deep = b'{"user_id":"b","users":' + b"[" * 1_100 + b"]" * 1_100 + b"}"
+    page = raw_users(
+        Answer(200, httpx.Headers(), b'{"total": 7, "x": "users", "y": [0], "users" : [' + deep + b'], "limit":50}')
+    )
+    assert (page.users, page.total, page.limit) == ([deep], 7, 50)
 
 
 def test_a_page_cut_short_is_conclusive_about_its_hits_only() -> None:
@@ -79,7 +93,7 @@ def test_dates_and_unknown_attributes_stay_as_they_were_sent() -> None:
     assert found(a_page(json.dumps(user).encode(), total=1)).users == [user]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"users":3}', b'{"users":[', b"7"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"users":3}', b'{"users":[', b"7", b"[" * 1_100])
 def test_what_is_no_page_is_not_usable(body: bytes) -> None:
     with pytest.raises(NotUsable):
         read_search(Answer(200, httpx.Headers(), body))
