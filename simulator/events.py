@@ -48,6 +48,8 @@ class PullPace:
 
     heartbeat: float = 15.0
     """Seconds between two heartbeats, each with an `offset-only` message."""
+    comments: float | None = None
+    """Seconds between two comments that tell nothing; null: there are none."""
     cycle: float = 300.0
     """Seconds after which a connection is closed."""
     connections: int | None = None

@@ -71,7 +71,7 @@ class EventsApi:
     async def _messages(self, place: int, types: frozenset[str], seconds: float) -> AsyncIterator[bytes | None]:
         """Messages one by one; None asks for the connection to be cut."""
         events, bell, now = self._tenant.events, asyncio.Event(), asyncio.get_running_loop().time
-        end, beat = now() + seconds, now() + events.pull.heartbeat
+        end, beat, comment = now() + seconds, now() + events.pull.heartbeat, now()
         events.bells.add(bell)
         self._open += 1
         try:
@@ -91,8 +91,11 @@ class EventsApi:
                     async for message in self._spoiled(b": heartbeat\n\n" + _offset_only(place), place):
                         yield message
                     beat = now() + events.pull.heartbeat
+                elif events.pull.comments is not None and now() >= comment:
+                    yield b": still here\n\n"
+                    comment = now() + events.pull.comments
                 elif not batch:
-                    await _either(bell, min(beat, end) - now())
+                    await _either(bell, min(beat, end, comment if events.pull.comments is not None else end) - now())
         finally:
             self._open -= 1
             events.bells.discard(bell)

@@ -9,9 +9,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from worker.auth0.event_feed import EventFeed, Message, OffsetExpired
+from worker.auth0.event_feed import EventFeed, Message, OffsetExpired, Sign
 from worker.auth0.pace import Budget
-from worker.errors import Error
+from worker.errors import Error, TenantDown
 from worker.logs import get_logger
 from worker.store import feeds, notes
 from worker.store.feeds import Place
@@ -22,6 +22,8 @@ _BATCH: Final = 200
 _LINGER: Final = 0.5
 # How far back the reading begins where there is no offset to go on from.
 BACK: Final = timedelta(minutes=10)
+# What happened later than this Auth0 is taken to know still: how long it keeps events it does not say.
+_AGED: Final = timedelta(days=1)
 
 log = get_logger(__name__)
 
@@ -58,27 +60,42 @@ class Listen:
                 log.info("listened", events=self.events_read)
 
     def _listen(self, place: Place, go_on: Callable[[], bool]) -> float | None:
-        began = datetime.now(UTC)
+        began, offset = datetime.now(UTC), place.position
+        try:
+            caught_up = self._read(place, go_on)
+        except OffsetExpired as error:
+            # What is refused though it is recent has not expired, and to begin anew would ask for the same again.
+            if place.position is None and place.stands_for > began - _AGED:
+                raise TenantDown(f"{error}, though reading was to begin at {place.stands_for:%Y-%m-%d %H:%M}") from None
+            self._begin_anew(place)
+            return 0.05
+        if caught_up:
+            place.stands_for = began - BACK  # by our clock, so with room for Auth0's
+            self._keep(place, [])
+            return None
+        return 0.0 if place.position != offset else None
+
+    def _read(self, place: Place, go_on: Callable[[], bool]) -> bool:
+        """Read and keep; tell whether that was to the end."""
         waiting: list[Message] = []
         since = time.monotonic()
         try:
             with closing(self.feed.messages(place.position, place.stands_for)) as messages:
-                for message in messages:
-                    waiting.append(message)
-                    if len(waiting) >= _BATCH or time.monotonic() - since > _LINGER:
+                for said in messages:
+                    if said is Sign.CAUGHT_UP:
+                        return True
+                    if isinstance(said, Message):
+                        waiting.append(said)
+                    if len(waiting) >= _BATCH or (waiting and time.monotonic() - since > _LINGER):
                         if not self._keep(place, waiting):
-                            return None
+                            return False
                         waiting, since = [], time.monotonic()
                     if not go_on():
-                        return 0.0
-        except OffsetExpired:
-            self._begin_anew(place)
-            return 0.05
+                        return False
+            return False  # Auth0 ends each connection after some minutes
         finally:
-            self._keep(place, waiting)
-        place.stands_for = began - BACK  # by our clock, so with room for Auth0's
-        self._keep(place, [])
-        return None
+            if waiting:
+                self._keep(place, waiting)
 
     def _keep(self, place: Place, messages: list[Message]) -> bool:
         """Store events, and with them where the pull stands; markers of a place move it too. False: the lease was lost."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tests.worker.sync.model import EPOCH, State, Tenant, iso
 from tests.worker.sync.processes import Process, current
 from worker.auth0.client import Rejected
-from worker.auth0.event_feed import Message
+from worker.auth0.event_feed import Message, Sign
 from worker.auth0.exports import COVERS, Job
 from worker.auth0.log_pages import TAKE, Page
 from worker.auth0.pace import Grant, Look
@@ -174,7 +174,7 @@ class Answering:
         first = str(places[0]) if places else None
         return Page(page.body, page.count, first, page.latest, page.served_at)
 
-    def messages(self, offset: str | None, since: datetime) -> Iterator[Message]:
+    def messages(self, offset: str | None, since: datetime) -> Iterator[Message | Sign]:
         process = self._ask()
         # Where the loop has no offset yet it goes by the machine's clock, which is ahead of the model's.
         since = min(since, self.people.look() - timedelta(minutes=10))
@@ -185,6 +185,7 @@ class Answering:
         ]
         self._answer(process)
         yield from events
+        yield Sign.CAUGHT_UP
 
     def _written(self) -> list[int]:
         late = self.people.written_late
