@@ -44,7 +44,7 @@ from worker.sync.pulled import PulledRecords
 from worker.sync.push import Push
 from worker.sync.reconcile import Reconcile
 from worker.sync.refresh import Refresh
-from worker.sync.snapshots import EventStream
+from worker.sync.snapshots import PULLED, EventStream
 from worker.sync.turn import Turns
 from worker.sync.verify import Verify
 
@@ -155,7 +155,8 @@ class Parts:
     def sources(self) -> tuple[Source[Any], ...]:
         """What drain finds in the inbox; what somebody waits for comes first."""
         plays = Plays(self.settings.plays_per_listener_per_day)
-        return (plays, EventStream(self.tolerances), LogRecords(self.settings.pulls_log), PulledRecords())
+        pushed, pulled = EventStream(self.tolerances), EventStream(self.tolerances, PULLED, hurried=False)
+        return (plays, pushed, LogRecords(self.settings.pulls_log), pulled, PulledRecords())
 
     @property
     def tolerances(self) -> Tolerances:

@@ -15,6 +15,7 @@ from worker.errors import Error, TenantDown
 from worker.logs import get_logger
 from worker.store import feeds, notes
 from worker.store.feeds import Place
+from worker.sync.snapshots import PULLED
 
 NAME: Final = "events"
 # Messages stored by one commit: what a kill repeats, and the longest a message waits in memory.
@@ -106,7 +107,7 @@ class Listen:
             if not feeds.move(connection, place):
                 return False
             if events:
-                feeds.put(connection, NAME, [b"[" + b",".join(events) + b"]"])
+                feeds.put(connection, PULLED, [b"[" + b",".join(events) + b"]"])
                 notes.count(connection, {"events_pulled": len(events)})
         self.events_read += len(events)
         return True

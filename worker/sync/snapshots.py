@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -20,6 +20,9 @@ from worker.store.users import Held, UserNews
 from worker.sync.answers import suspect
 from worker.sync.drain import HORIZON, Bad, Delivery, Finish, Writer
 from worker.sync.learn import fresh
+
+# What is pulled has a source of its own: an event stream that has died must not seem to deliver.
+PULLED: Final = "pulled_events"
 
 
 @dataclass(slots=True)
@@ -48,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """The source "events": what Auth0's event streams delivered, and what was pulled of the same events."""
+    """The source "events": what Auth0's event streams delivered; and PULLED: what was pulled of the same events."""
 
     tolerances: Tolerances
     name: str = "events"

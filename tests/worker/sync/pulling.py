@@ -24,7 +24,7 @@ from worker.sync.drain import take_turns
 from worker.sync.learn import LogRecords
 from worker.sync.pulled import PulledRecords
 from worker.sync.refresh import Refresh
-from worker.sync.snapshots import EventStream
+from worker.sync.snapshots import PULLED, EventStream
 
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
 OVERLAP = timedelta(minutes=10)
@@ -47,7 +47,8 @@ class Copy:
 
     def drain(self) -> None:
         """Drain everything that is pending."""
-        sources = (EventStream(TOLERANCES), LogRecords(noting=True), PulledRecords())
+        events = EventStream(TOLERANCES), EventStream(TOLERANCES, PULLED, hurried=False)
+        sources = (*events, LogRecords(noting=True), PulledRecords())
         take_turns(self.engine, sources, go_on=lambda: True, ring=lambda _: None)
 
     def refresh(self) -> None:

@@ -57,7 +57,7 @@ from worker.sync.pulled import PulledRecords
 from worker.sync.push import Push
 from worker.sync.reconcile import Reconcile
 from worker.sync.refresh import Refresh
-from worker.sync.snapshots import EventStream
+from worker.sync.snapshots import PULLED, EventStream
 from worker.sync.sweep import sweep
 from worker.sync.turn import Turns
 
@@ -489,7 +489,8 @@ class Life(RuleBasedStateMachine):
         return loop.run(go_on=lambda: next(rounds, None) is not None)
 
     def _drain(self) -> object:
-        sources = (EventStream(TOLERANCES), LogRecords(noting=self.pulls), PulledRecords(), Plays(CAP))
+        events = EventStream(TOLERANCES), EventStream(TOLERANCES, PULLED, hurried=False)
+        sources = (*events, LogRecords(noting=self.pulls), PulledRecords(), Plays(CAP))
         take_turns(self.engine, sources, go_on=lambda: True, ring=lambda _: None)
         return None
 

@@ -12,6 +12,7 @@ from tests.simulator.running import Simulator
 from tests.worker.sync.pulling import Copy, copy_of
 from worker.auth0.event_feed import EventFeed
 from worker.errors import Refused, TenantDown, Throttled
+from worker.store import parked
 from worker.sync.listen import BACK, Listen
 
 
@@ -264,3 +265,19 @@ def test_a_name_with_a_line_end_of_unicode_is_one_line(auth0: Simulator, copy: C
     listen(copy)
     copy.drain()
     assert copy.ask("SELECT name FROM live_users")[0][0] == "Ann\u2028\u0085\u2029B"
+
+
+def test_what_is_pulled_is_not_taken_for_what_is_pushed(auth0: Simulator, copy: Copy) -> None:
+    auth0.control("POST", "events", {"events": [{"type": "user.updated", "data": {"object": {"user_id": 7}}}]})
+    auth0.sign_up(2, login=False)
+    listen(copy)
+    copy.drain()
+    assert {row.source for row in copy.ask("SELECT source FROM inbox")} == {"pulled_events"}
+    assert copy.ask("SELECT source FROM parked") == [("pulled_events",)]
+    names = {row.name for row in copy.ask("SELECT name FROM counters WHERE name LIKE 'freshness:%'")}
+    assert {name.split(":")[1] for name in names} == {"pulled_events"}
+    with copy.engine.begin() as connection:
+        assert parked.give_back(connection, parked.waiting(connection, source="pulled_events")[0]) == 1
+    copy.drain()
+    assert copy.ask("SELECT source FROM parked") == [("pulled_events",)]  # understood no better, by the same code
+    assert not copy.ask("SELECT FROM inbox WHERE state <> 'done'")
