@@ -42,6 +42,10 @@ class NoExport(Permanent):
     """There is no export to be had: the plan, a scope or Auth0 itself refuses it."""
 
 
+class FileLost(TenantDown):
+    """The file of a complete export cannot be had, or not to its end: where it lies is not where the Management API is."""
+
+
 class JobFailed(NoExport):
     """Auth0 gave the job up."""
 
@@ -89,12 +93,12 @@ class Exports:
         return found
 
     def lines(self, job: Job) -> Generator[bytes, None, None]:
-        """Yield the lines of a complete job's file, memory flat; raises TenantDown where it cannot be read to its end."""
+        """Yield the lines of a complete job's file, memory flat; raises FileLost where it cannot be read to its end."""
         try:
             with self._opened(job.location) as response:
                 yield from _lines(_unpacked(response.iter_raw(_CHUNK)))
-        except httpx.HTTPError as error:
-            raise TenantDown(f"the export could not be read: {type(error).__name__}") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise FileLost(f"the export could not be read: {type(error).__name__}") from None
 
     @contextmanager
     def _opened(self, location: str) -> Iterator[httpx.Response]:
@@ -105,12 +109,12 @@ class Exports:
             client.stream("GET", location, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.status_code != 200:
-                raise TenantDown(f"the export's link answered {response.status_code}")
+                raise FileLost(f"the export's link answered {response.status_code}")
             yield response
 
 
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo gzip if it is gzip: Auth0 does not say, and proxies change their minds. TenantDown where it ends too early."""
+    """Undo gzip if it is gzip: Auth0 does not say, and proxies change their minds. FileLost where it ends too early."""
     first = next(chunks, b"")
     if not first.startswith(_GZIP):
         yield first
@@ -128,9 +132,9 @@ def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     pending, unpacker = unpacker.unused_data, zlib.decompressobj(wbits=31)
             chunk = next(chunks, None)
     except zlib.error:
-        raise TenantDown("the export's file is damaged") from None
+        raise FileLost("the export's file is damaged") from None
     if not unpacker.eof:
-        raise TenantDown("the export's file ends too early")
+        raise FileLost("the export's file ends too early")
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -139,10 +143,10 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (line for line in whole if line.strip())
         if len(rest) > LONGEST_LINE:
-            raise TenantDown("the export holds a line that is no profile")
+            raise FileLost("the export holds a line that is no profile")
     if rest.strip():
         if _torn(rest):
-            raise TenantDown("the export's file ends in the middle of a line")
+            raise FileLost("the export's file ends in the middle of a line")
         yield rest
 
 

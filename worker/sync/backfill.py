@@ -117,6 +117,8 @@ class Backfill:
     def _note(self, run_id: int, batch: Batch, written: Loaded) -> None:
         self.progress.percentage = None
         told = batch.told
+        if batch.first:
+            self.progress.users = self.progress.bad = self.progress.unread = 0
         self.progress.users += len(told)
         self.progress.written += written.changed
         self.progress.bad += len(told.bad) + len(written.refused)

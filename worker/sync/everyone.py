@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from worker.auth0.exports import COVERS, Exports, Job, NoExport
+from worker.auth0.exports import COVERS, Exports, FileLost, Job, NoExport
 from worker.auth0.pace import Budget
 from worker.auth0.windows import Page, Windows
 from worker.domain.windows import CAP, Place, step
@@ -19,8 +19,8 @@ from worker.sync.patience import complete_job, when_allowed
 
 # Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
 BATCH: Final = 1_000
-# How often it is tried again where the tenant fails at the same place, before the run is left for later.
-_TRIES: Final = 5
+# How often it is tried where the tenant fails at the same place, before the run is left for later, or goes on without a file.
+TRIES: Final = 5
 
 Position = dict[str, Any]
 """How far a run is, as it is kept: `job` and `lines` of an export, or the `windows` still to be searched and `seen` of the first."""
@@ -34,13 +34,14 @@ class Batch:
     """Some users, and the position behind them.
 
     `covers`: the attributes that their source declares, None for whole profiles (P2). `unread`: how many there are that no
-    search can show.
+    search can show. `first`: nobody stands before it, so what was counted before is counted once more.
     """
 
     told: Told = field(repr=False)
     position: Position
     covers: frozenset[str] | None
     unread: int = 0
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Everyone:
     ) -> Generator[Batch, None, None]:
         """Yield everybody behind `position`; sleeps for the budget and for the export. Where it breaks off, it is tried again.
 
+        Where the file of an export is lost for good, everybody is searched, from the first one on.
         `note` keeps a position that stands for no rows, `preparing` hears how far Auth0 is with the export.
         """
         tries = 0
@@ -81,9 +83,13 @@ class Everyone:
                     return
             except TenantDown as error:
                 tries += 1
-                if tries == _TRIES:
+                if tries < TRIES:
+                    log.warning("reading the tenant broke off, tried again", reason=str(error))
+                elif isinstance(error, FileLost):  # the API has told where it lies each time: the tenant is not down
+                    keep(by_search(error))
+                    tries = 0
+                else:
                     raise
-                log.warning("reading the tenant broke off, tried again", reason=str(error))
 
     def _batches(
         self, position: Position, note: Callable[[Position], None], preparing: Callable[[float], None]
@@ -108,18 +114,18 @@ class Everyone:
 
 
 def exported(exports: Exports, job: Job, position: Position) -> Generator[Batch, None, None]:
-    """Yield the lines of a complete job behind `position`; raises TenantDown where the file cannot be read to its end."""
+    """Yield the lines of a complete job behind `position`; raises FileLost where the file cannot be read to its end."""
     done: int = position["lines"]
     lines = exports.lines(job)  # not closed here: the thread that reads ahead may be at it, and lets go of it
     if sum(1 for _ in islice(lines, done)) < done:
-        raise TenantDown("the export holds fewer lines than before")
+        raise FileLost("the export holds fewer lines than before")
     with closing(ahead((len(batch), read(batch)) for batch in in_batches(lines, BATCH))) as batches:
         for count, told in batches:
             done += count
-            yield Batch(told, {**position, "lines": done}, COVERS)
+            yield Batch(told, {**position, "lines": done}, COVERS, first=done == count)
 
 
-def by_search(refused: NoExport) -> Position:
+def by_search(refused: NoExport | FileLost) -> Position:
     """Return where to begin without an export, and say so."""
     log.warning("no export is to be had, the tenant is searched by windows of created_at", reason=str(refused))
     return _kept(Place())
@@ -142,7 +148,7 @@ def next_page(windows: Windows, position: Position) -> Batch | None:
 def behind(page: Page, place: Place) -> Batch:
     """Return what counts of a page, and where to go on."""
     then = step(place, page.shown)
-    return Batch(read(page.users[: then.taken]), _kept(then.place), None, then.unread)
+    return Batch(read(page.users[: then.taken]), _kept(then.place), None, then.unread, first=place == Place())
 
 
 def _place(position: Mapping[str, Any]) -> Place:

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from worker.auth0.exports import Exports, JobGone, NoExport
+from worker.auth0.exports import Exports, FileLost, JobGone, NoExport
 from worker.auth0.pace import Budget
 from worker.auth0.windows import Windows
 from worker.domain.users import Tolerances
@@ -19,7 +19,7 @@ from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
 from worker.sync.backfill import load, park
-from worker.sync.everyone import Batch, Position, by_search, exported, incomplete, next_page, searches
+from worker.sync.everyone import TRIES, Batch, Position, by_search, exported, incomplete, next_page, searches
 
 WANTED: Final = "reconcile_wanted"
 INCOMPLETE: Final = "reconcile_incomplete"
@@ -103,11 +103,25 @@ class Reconcile:
             self._keep(run, by_search(refused))
             return 0
         position: Position = {"job": job.id, "lines": run.position.get("lines", 0)}
-        self._keep(run, position)
+        tries = run.position.get("tries", 0)
+        self._keep(run, {**position, "tries": tries})
         if not job.done:
             return _LOOK_AGAIN
-        with closing(exported(self.exports, job, position)) as batches:
-            return self._take(run, batches, go_on)
+        try:
+            with closing(exported(self.exports, job, position)) as batches:
+                return self._take(run, batches, go_on)
+        except FileLost as error:
+            return self._without_file(run, error)
+
+    def _without_file(self, run: Run, error: FileLost) -> float:
+        """Try again later, or search where it is in vain: the API told where the file lies, so the tenant is not down."""
+        tries = run.position.get("tries", 0) + 1
+        if tries == TRIES:
+            self._keep(run, by_search(error))
+            return 0
+        self._keep(run, {**run.position, "tries": tries})
+        log.warning("the export's file broke off, tried again", reason=str(error))
+        return _LOOK_AGAIN
 
     def _search(self, run: Run, go_on: Callable[[], bool]) -> float | None:
         """Go on with searches; return when to ring again, None where nothing is left to be searched."""
@@ -127,6 +141,8 @@ class Reconcile:
         report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
         for batch in batches:
             told = batch.told
+            if batch.first:
+                report.update(users=0, bad=0, unread=0)
             loaded = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
             report["users"] += len(told)
             report["written"] += loaded.changed

@@ -176,6 +176,8 @@ class Verify:
         ):
             for batch, suspects in compared:
                 progress.percentage = None
+                if batch.first:
+                    self.drift.users = 0
                 self.drift.users += len(batch.told)
                 self.drift.bad += len(batch.told.bad)
                 self.drift.unread += batch.unread

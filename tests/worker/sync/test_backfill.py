@@ -21,7 +21,7 @@ from tests.worker.sync.asking import asking, settings_for
 from worker.auth0.exports import COVERS
 from worker.domain.snapshots import differing
 from worker.domain.users import Tolerances
-from worker.errors import Refused, TenantDown
+from worker.errors import Refused
 from worker.settings import Settings
 from worker.store import runs
 from worker.sync import lines
@@ -123,6 +123,12 @@ def test_a_backfill_that_was_stopped_goes_on_where_it_was(
 
 SLOW_FILE = {"where": "export", "kind": "delay", "seconds": 0.1}
 SLOW_SEARCHES = {"where": "api", "kind": "delay", "seconds": 0.05, "match": {"method": "GET", "path": "/users$"}}
+SEARCHES_FAIL = {
+    "where": "api",
+    "kind": "status",
+    "status": 403,
+    "match": {"method": "GET", "path": "/users$"},
+}
 REFUSED = {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}}
 # When each of three processes is killed.
 KILLED_WHEN = [
@@ -180,21 +186,26 @@ def test_two_at_once_are_one_and_a_clear_word(engine: Engine, backfill: Callable
         backfill().run()
 
 
-@pytest.mark.parametrize("kind", ["truncate", "drop"])
-def test_a_file_that_breaks_off_is_opened_again_or_left_unfinished(
+@pytest.mark.parametrize("kind", ["truncate", "drop", "expire", "status"])
+def test_where_the_file_cannot_be_had_the_tenant_is_searched(
     auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill], kind: str
 ) -> None:
     auth0.control("PUT", "faults", [{"where": "export", "kind": kind}])
-    with pytest.raises(TenantDown):
-        backfill().run()
+    auth0.control("PUT", "jobs", {"gzip": False})  # half of the file is a batch, and counts once all the same
+    done = backfill().run()
+    assert (done.users, done.written, done.bad) == (2_500, 2_500, 0)
+    assert differences(engine, auth0) == []
     with engine.connect() as connection:
         found = runs.last(connection, "backfill")
-        assert found is not None
-        assert found[0] == "running"
-    auth0.control("PUT", "faults", [])
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE runs SET position = '{}'"))  # the truncated file stays as it is
-    backfill().run()
+    assert found is not None
+    assert (found[0], found[3]["users"]) == ("complete", 2_500)
+
+
+def test_a_file_that_breaks_off_once_is_read_on(
+    auth0: Simulator, engine: Engine, backfill: Callable[..., Backfill]
+) -> None:
+    auth0.control("PUT", "faults", [{"where": "export", "kind": "drop", "times": 2}, SEARCHES_FAIL])
+    assert backfill().run().users == 2_500
     assert differences(engine, auth0) == []
 
 

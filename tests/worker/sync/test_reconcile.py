@@ -237,6 +237,38 @@ def test_a_failed_export_is_followed_by_searches_a_page_a_slice(
     assert (state, told["users"], told["written"], told["extra"], told["unread"]) == ("complete", 2_500, 2_500, 1, 0)
 
 
+@pytest.mark.parametrize("kind", ["expire", "truncate"])
+def test_where_the_file_of_an_export_cannot_be_had_the_tenant_is_searched(
+    auth0: Simulator,
+    refusing: Callable[..., None],
+    engine: Engine,
+    reconcile: Callable[..., float | None],
+    kind: str,
+) -> None:
+    auth0.control("PUT", "jobs", {"gzip": False})
+    refusing({"where": "export", "kind": kind})
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
+    want(engine)
+    run_dry(reconcile, batches=1)
+    state, told = report(engine)
+    assert (state, told["users"], told["written"], told["extra"]) == ("complete", 2_500, 2_500, 1)
+
+
+def test_a_file_that_breaks_off_now_and_then_is_read_to_its_end(
+    auth0: Simulator, refusing: Callable[..., None], engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    want(engine)
+    auth0.control("PUT", "jobs", {"gzip": False})
+    lost = {"where": "export", "kind": "status", "status": 500, "times": 4}
+    for _ in range(3):  # more often than it may at one place
+        refusing(lost, REFUSES_SEARCHES)
+        while (again := reconcile(1)) not in (0, None):
+            time.sleep(min(again, 0.05))
+    assert report(engine)[1]["users"] == 2_500
+    run_dry(reconcile)
+    assert report(engine)[0] == "complete"
+
+
 def test_a_slice_that_is_refused_is_gone_on_with(
     refusing: Callable[..., None], engine: Engine, reconcile: Callable[..., float | None], redis_url: str
 ) -> None:

@@ -238,6 +238,20 @@ def test_without_an_export_the_same_drift_is_found_by_searches(
     assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
 
 
+@pytest.mark.parametrize("kind", ["expire", "truncate"])
+def test_where_the_file_of_an_export_cannot_be_had_the_same_drift_is_found(
+    auth0: Simulator, refusing: Callable[..., None], engine: Engine, verify: Run, kind: str
+) -> None:
+    auth0.control("PUT", "jobs", {"gzip": False})
+    refusing({"where": "export", "kind": kind})
+    verify(repair=True)
+    whom = spoil(engine)
+    drift = verify()
+    assert drift.users == 300
+    assert {one: drift.examples[one][0][0] for one in whom} == whom
+    assert drift.total == 4
+
+
 def test_who_cannot_be_read_is_counted_and_the_comparison_is_incomplete(engine: Engine, verify: Run) -> None:
     execute(engine, "INSERT INTO users (user_id, profile, synced_at) VALUES ('..', '{}', now() - interval '1 day')")
     drift = verify()  # no URL can name this one
