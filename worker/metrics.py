@@ -50,28 +50,35 @@ def exposition(settings: Settings) -> bytes:
     found = replace(found, feeds={name: feed for name, feed in found.feeds.items() if pulled.get(name)})
     registry = CollectorRegistry()
     kept = log_retention(settings.auth0_plan)
-    registry.register(_Found(found, _budget(settings), kept))
+    registry.register(_Found(found, _budget(settings), kept, settings.reconcile_every))
     return generate_latest(registry)
 
 
-def families(found: Gauges, budget: Buckets | None, log_kept: timedelta) -> Iterator[Metric]:
-    """Yield every metric, those without a value yet too: dashboards and alerts name them. `log_kept`: for how long Auth0 does."""
+def families(
+    found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta
+) -> Iterator[Metric]:
+    """Yield every metric, those without a value yet too: dashboards and alerts name them.
+
+    `log_kept`: for how long Auth0 does. `reconcile_every`: zero for never by itself.
+    """
     yield from _of_deliveries(found)
     yield from _of_users(found)
     yield from _of_feeds(found)
     yield _gauge(
         "log_retention_seconds", "For how long Auth0 keeps the log under AUTH0_PLAN.", log_kept.total_seconds()
     )
+    every = reconcile_every.total_seconds()
+    yield _gauge("reconcile_every_seconds", "RECONCILE_EVERY; 0 for never by itself.", every)
     yield from _of_processes(found)
     yield from _of_the_budget(budget)
 
 
 class _Found(Collector):
-    def __init__(self, found: Gauges, budget: Buckets | None, log_kept: timedelta) -> None:
-        self._found, self._budget, self._log_kept = found, budget, log_kept
+    def __init__(self, found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta) -> None:
+        self._found, self._budget, self._log_kept, self._every = found, budget, log_kept, reconcile_every
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._found, self._budget, self._log_kept)
+        return families(self._found, self._budget, self._log_kept, self._every)
 
 
 def _of_deliveries(found: Gauges) -> Iterator[Metric]:
@@ -179,6 +186,11 @@ def _of_feeds(found: Gauges) -> Iterator[Metric]:
     )
     yield _gauges(
         "run_completed_timestamp_seconds", "When a run over the whole tenant was last complete.", "kind", found.runs
+    )
+    yield _gauge(
+        "compared_seconds",
+        "How long ago the last comparison with the tenant began that came to its end; without any, how old the copy is.",
+        found.compared_ago,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast, get_args
 
 import psycopg
@@ -16,9 +16,10 @@ from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.domain.feeds import falls_behind, log_retention
 from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
-from worker.store import feeds, rhythm, schema
+from worker.store import feeds, rhythm, runs, schema
 from worker.store.feeds import Standing
 from worker.store.rhythm import Silence
+from worker.store.runs import Standing as Runs
 from worker.store.session import make_engine, reaching_postgresql
 
 # In seconds. Beyond these something does not run: drain takes well under a second, beat rings every 5 and 15 seconds.
@@ -27,6 +28,8 @@ STALE_TOO_OLD = 900
 PROCESS_TOO_QUIET = 60
 # Reads of one user that failed for itself alone: by now some five minutes have passed.
 FAILED_TOO_OFTEN = 6
+# Comparisons that are due and do not come to their end.
+MISSED_COMPARISONS = 3
 
 _INBOX = text("""
 SELECT count(*) FILTER (WHERE state = 'pending'),
@@ -68,6 +71,7 @@ class Status:
     budget: Mapping[str, Mapping[str, Any]] | None
     problems: list[str] = field(default_factory=list)
     silence: Silence | None = None
+    runs: Mapping[str, Runs] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -77,8 +81,8 @@ class Status:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, Silence):
-        return asdict(value)
+    if isinstance(value, Silence | Runs):
+        return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
@@ -93,6 +97,8 @@ def status(settings: Settings, *, budget: Budget) -> Status:
             schema.claim_tenant(connection, settings.auth0_domain)
             report = _read(connection, settings)
             report.problems += _feed_problems(feeds.standings(connection), settings)
+            report.runs = runs.standings(connection)
+            report.problems += _run_problems(report, runs.compared_ago(connection), settings.reconcile_every)
             if settings.silence_floor:
                 report.silence = rhythm.silence(connection, settings.silence_floor)
                 report.problems += _silence_problems(report.silence)
@@ -228,6 +234,24 @@ def _feed_problems(standings: Sequence[Standing], settings: Settings) -> list[st
     return found
 
 
+def _run_problems(report: Status, compared_ago: float, every: timedelta) -> list[str]:
+    backfill = report.runs["backfill"]
+    loaded = backfill.complete_at or report.runs["reconcile"].complete_at
+    if backfill.began_at and not backfill.held:
+        return ["a backfill was stopped before its end: run `understudy backfill`, which goes on where it was"]
+    if not (loaded or backfill.began_at or report.users["live"]):
+        return ["this copy holds nobody, and the tenant was never loaded: run `understudy backfill`"]
+    late = max(MISSED_COMPARISONS * every.total_seconds(), 3600)
+    if every and compared_ago > late:
+        return [
+            (
+                f"the tenant was last compared with the copy {compared_ago / 3600:.0f} h ago, though RECONCILE_EVERY is "
+                f"{every.total_seconds() / 3600:.0f} h: see why in the worker's log, and run `understudy verify --repair`"
+            )
+        ]
+    return []
+
+
 def _silence_problems(silence: Silence | None) -> list[str]:
     """Tell broken from quiet: only a pull that found something can know."""
     if silence is None or not (silence.is_unusual and silence.missed_something):
@@ -288,6 +312,8 @@ def show(report: Status, console: Console) -> None:
         table.add_row(f"budget {name}", ", ".join(f"{key} {value}" for key, value in level.items() if value != ""))
     for name, quiet in report.processes.items():
         table.add_row(name, f"seen {quiet} s ago")
+    for kind, run in report.runs.items():
+        table.add_row(f"last {kind}", _run(run))
     wanted = report.conditions.get("reconcile_wanted")
     if wanted:
         table.add_row("reconcile wanted", str(wanted["detail"]))
@@ -296,6 +322,11 @@ def show(report: Status, console: Console) -> None:
         console.print(f"[bold red]![/] {problem}")
     if not report.problems:
         console.print("[green]nothing needs a human[/]")
+
+
+def _run(run: Runs) -> str:
+    last = f"complete {run.complete_at:%Y-%m-%d %H:%M:%S}" if run.complete_at else "none complete"
+    return f"{last}; one began {run.began_at:%Y-%m-%d %H:%M:%S}, {run.users:,} users" if run.began_at else last
 
 
 def check_tenant(settings: Settings) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 
 import celery.bin.beat
@@ -22,6 +23,7 @@ from worker.settings import Settings
 from worker.setup.credentials import Credentials
 from worker.store.feeds import Standing
 from worker.store.rhythm import Silence
+from worker.store.runs import KINDS, Standing as Runs
 
 LINES = dict(line.split(": ", 1) for line in (CHECKOUT / "Procfile").read_text().splitlines())
 
@@ -64,6 +66,21 @@ def test_what_status_says_of_pulls_streams_and_silence_is_explained() -> None:
     standings = [Standing(name, 1e6, 0, 0, "…") for name in ("logs", "events")]
     said = views._feed_problems(standings, settings) + views._silence_problems(Silence(1e6, 1, True))
     assert len(said) == 4
+    for problem in said:
+        assert f"| {plain(problem)} |" in explained
+
+
+def test_what_status_says_of_runs_is_explained() -> None:
+    explained, day = plain(OPERATING.read_text()), timedelta(days=1)
+    now = datetime.now(UTC)
+    stopped = {"backfill": Runs(began_at=now), "reconcile": Runs(complete_at=now), "verify": Runs()}
+    report = replace(everything_wrong(), users={"live": 0}, runs=dict.fromkeys(KINDS, Runs()))
+    said = [
+        *views._run_problems(report, 0, day),
+        *views._run_problems(replace(report, runs=stopped), 0, day),
+        *views._run_problems(replace(report, users={"live": 1}), 1e6, day),
+    ]
+    assert len(said) == 3
     for problem in said:
         assert f"| {plain(problem)} |" in explained
 
@@ -125,6 +142,9 @@ def test_every_line_that_status_shows_is_explained() -> None:
         "stale",
         "pushes",
         "last delivery",
+        "last backfill",
+        "last reconcile",
+        "last verify",
         "unauthorized logs",
         "budget",
     ):

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from worker.store import runs
+
 _PENDING = text("""
 SELECT count(*), coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM inbox WHERE state = 'pending'
 """)
@@ -56,6 +58,7 @@ class Gauges:
     quiet: Mapping[str, float]
     feeds: Mapping[str, tuple[float, bool]]
     runs: Mapping[str, float]
+    compared_ago: float
 
 
 def read(connection: Connection) -> Gauges:
@@ -82,4 +85,5 @@ def read(connection: Connection) -> Gauges:
         quiet={name: quiet for name, quiet in connection.execute(_PROCESSES)},  # noqa: C416
         feeds={name: (age, trouble) for name, age, trouble in connection.execute(_FEEDS)},
         runs={kind: ended for kind, ended in connection.execute(_RUNS)},  # noqa: C416
+        compared_ago=runs.compared_ago(connection),
     )

@@ -111,5 +111,50 @@ def last(connection: Connection, kind: str) -> tuple[str, datetime, datetime | N
     return None if found is None else (found[0], found[1], found[2], found[3])
 
 
+KINDS = ("backfill", "reconcile", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How runs of a kind stand: when the last complete one ended, and of an unfinished one when it began, and how many users it has read.
+
+    `held`: whether a process is at it right now. A reconcile lets go between its slices.
+    """
+
+    complete_at: datetime | None = None
+    began_at: datetime | None = None
+    users: int = 0
+    held: bool = False
+
+
+_STANDINGS = text("""
+SELECT kind, max(ended_at) FILTER (WHERE state = 'complete'), max(started_at) FILTER (WHERE state = 'running'),
+  coalesce(max((report ->> 'users')::int) FILTER (WHERE state = 'running'), 0),
+  coalesce(bool_or(leased_until > now()) FILTER (WHERE state = 'running'), false)
+FROM runs GROUP BY kind
+""")
+
+
+def standings(connection: Connection) -> dict[str, Standing]:
+    """Return how the runs of each kind stand."""
+    return dict.fromkeys(KINDS, Standing()) | {
+        kind: Standing(*found) for kind, *found in connection.execute(_STANDINGS)
+    }
+
+
+# A reconcile that came to its end without those whom no search can show says so by a condition of its own.
+_COMPARED = text("""
+SELECT extract(epoch FROM now() - coalesce(
+  (SELECT max(started_at) FROM runs WHERE state = 'complete' AND kind IN ('reconcile', 'verify')
+     OR state = 'failed' AND kind = 'reconcile' AND (report ->> 'unread')::int > 0),
+  (SELECT copied_since FROM tenant), now()))::float8
+""")
+
+
+def compared_ago(connection: Connection) -> float:
+    """Return how many seconds ago the last comparison began that came to its end; without any, how old the copy is."""
+    return float(connection.execute(_COMPARED).scalar_one())
+
+
 def _json(value: dict[str, Any] | None) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()

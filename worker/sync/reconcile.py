@@ -26,6 +26,8 @@ INCOMPLETE: Final = "reconcile_incomplete"
 # Until Auth0 is asked again how far the export is, in seconds.
 _LOOK_AGAIN: Final = 15.0
 _MARKED_AT_ONCE: Final = 1_000
+# Between the beginnings of two that are wanted.
+_APART: Final = timedelta(minutes=10)
 
 # What was too large to keep (P24) since the last reconcile that came to its end. A wish that is there stays as it is: made anew
 # at each slice it would outlive the run that answers it.
@@ -192,6 +194,7 @@ class Reconcile:
 def due(connection: Connection, every: timedelta) -> bool:
     """Tell whether a run is under way, wanted, or a while ago. What failed is tried again after ten minutes if wanted, else after an hour.
 
+    Whatever keeps asking has one in ten minutes: a wish made during a run is heard soon, and a storm of them costs a few an hour.
     One that could not read everybody has come to its end: the next would not read them either.
     """
     found = runs.last(connection, "reconcile")
@@ -199,10 +202,11 @@ def due(connection: Connection, every: timedelta) -> bool:
         return True
     ago = partial(_was_ago, connection, "reconcile")
     broke_off = found is not None and found[0] == "failed" and not found[3].get("unread")
-    wanted = notes.condition_is_on(connection, WANTED)
-    if broke_off and not ago(timedelta(minutes=10) if wanted else timedelta(hours=1)):
+    if notes.condition_is_on(connection, WANTED) and (found is None or ago(_APART)):
+        return True
+    if broke_off and not ago(timedelta(hours=1)):
         return False
-    return wanted or (every > timedelta(0) and ago(every))
+    return every > timedelta(0) and ago(every)
 
 
 def end_wish(connection: Connection, run: Run) -> None:

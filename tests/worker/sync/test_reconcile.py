@@ -54,10 +54,10 @@ def reconcile(auth0: Simulator, engine: Engine, redis_url: str) -> Iterator[Call
         yield run
 
 
-def run_dry(reconcile: Callable[..., float | None], batches: int = 100) -> int:
+def run_dry(reconcile: Callable[..., float | None], batches: int = 100, **how: Any) -> int:
     """Ring until nothing is left to do; return how many slices it took."""
     for number in range(1, 200):
-        again = reconcile(batches)
+        again = reconcile(batches, **how)
         if again is None:
             return number
         time.sleep(min(again, 0.05))  # a job takes its time
@@ -72,6 +72,11 @@ def ask(engine: Engine, sql: str, **values: Any) -> Any:
 def want(engine: Engine) -> None:
     with engine.begin() as connection:
         notes.raise_condition(connection, WANTED, "because")
+
+
+def later(engine: Engine, minutes: int = 11) -> None:
+    """Let so much time pass since the last run."""
+    ask(engine, "UPDATE runs SET started_at = started_at - make_interval(mins => :n) RETURNING 1", n=minutes)
 
 
 def report(engine: Engine) -> tuple[str, dict[str, Any]]:
@@ -91,6 +96,33 @@ def test_one_that_is_wanted_comes_at_once_and_ends_the_wish(
     assert report(engine)[0] == "complete"
     assert ask(engine, "SELECT count(*) FROM live_users") == 2_500
     assert ask(engine, "SELECT count(*) FROM conditions") == 0
+
+
+def test_whatever_keeps_asking_has_one_in_ten_minutes(engine: Engine, reconcile: Callable[..., float | None]) -> None:
+    for runs_until_now in (1, 2):
+        for _ in range(3):
+            want(engine)
+            run_dry(reconcile)
+            assert ask(engine, "SELECT count(*) FROM runs") == runs_until_now
+        assert ask(engine, "SELECT name FROM conditions") == WANTED  # heard, and kept for later
+        later(engine, 9)
+        run_dry(reconcile)
+        assert ask(engine, "SELECT count(*) FROM runs") == runs_until_now
+        later(engine, 2)
+    run_dry(reconcile)
+    assert ask(engine, "SELECT count(*) FROM runs") == 3
+    assert ask(engine, "SELECT count(*) FROM conditions") == 0
+
+
+def test_what_is_due_by_itself_comes_whatever_was_wanted_lately(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    want(engine)
+    run_dry(reconcile)
+    want(engine)
+    later(engine, 2)
+    run_dry(reconcile, every=timedelta(minutes=1))
+    assert ask(engine, "SELECT count(*) FROM runs") == 2
 
 
 def test_what_was_too_large_to_keep_is_reconciled_once_where_the_log_is_not_pulled(
@@ -131,6 +163,7 @@ def test_one_that_finds_nothing_writes_no_row_of_a_user(engine: Engine, reconcil
     run_dry(reconcile)
     tables = "users", "news", "wishes", "pushes", "songs", "playlists", "plays"
     before = {table: ask(engine, f"SELECT coalesce(max(xmin::text::bigint), 0) FROM {table}") for table in tables}  # noqa: S608 the words above
+    later(engine)
     want(engine)
     run_dry(reconcile)
     assert report(engine)[1]["written"] == 0
@@ -167,6 +200,7 @@ def test_a_row_dated_ahead_of_the_tenant_is_asked_for_and_mended_by_that_alone(
       profile = profile || jsonb_build_object('email', 'wrong@example.com', 'updated_at', now() + interval '11 h')
       WHERE user_id = (SELECT user_id FROM users ORDER BY 1 OFFSET :n LIMIT 1) RETURNING user_id"""
     before, since = ask(engine, ahead, synced="-1 day", n=0), ask(engine, ahead, synced="1 min", n=1)
+    later(engine)
     want(engine)
     run_dry(reconcile)
     assert report(engine)[1]["written"] == 0
