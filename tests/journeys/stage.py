@@ -138,6 +138,15 @@ class Stage:
         """Count rows: `count("news WHERE strong")`."""
         return int(self.query(f"SELECT count(*) FROM {of}")[0][0])  # noqa: S608 the tests' own words
 
+    def counter(self, name: str) -> int:
+        """Return what was counted by this name."""
+        return int(sum(value for (value,) in self.query(f"SELECT value FROM counters WHERE name = '{name}'")))  # noqa: S608
+
+    def calls(self, *names: str) -> int:
+        """Count the calls of these kinds that the tenant had: `calls("GET /api/v2/users")`."""
+        called = self.tenant.control("GET", "stats")["api_calls"]
+        return sum(int(called.get(name, 0)) for name in names)
+
     def counts(self) -> Counts:
         with CopyWatch(self.database_url, self.tenant) as watch:
             return watch.counts()
@@ -217,6 +226,11 @@ class Stage:
         """Wait until nothing is on its way, pending or marked."""
         with CopyWatch(self.database_url, self.tenant) as watch:
             self.wait_until(watch.is_quiet, "the copy to settle")
+
+    def is_right(self) -> bool:
+        """Say whether the copy is the tenant's, whatever a stopped stream still holds back."""
+        counts = self.counts()
+        return counts.pending == counts.marks == 0 and not compare(self.tenant.truth(), self.database_url)[1]
 
     def assert_equal(self, *, at_least: int = 1, parked: int = 0) -> None:
         """Settle, then: everybody is there with all they have (logins too), nothing is lost, nothing good was parked."""

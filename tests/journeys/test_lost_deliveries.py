@@ -51,16 +51,6 @@ def says(stage: Stage, *words: str, **settings: str) -> bool:
     return all(any(word in problem for problem in said) for word in words)
 
 
-def counter(stage: Stage, name: str) -> int:
-    return int(sum(value for (value,) in stage.query(f"SELECT value FROM counters WHERE name = '{name}'")))  # noqa: S608
-
-
-def is_right(stage: Stage) -> bool:
-    """Say whether the copy is the tenant's, whatever a stopped stream still holds back."""
-    counts = stage.counts()
-    return counts.pending == counts.marks == 0 and not compare(stage.tenant.truth(), stage.database_url)[1]
-
-
 def assert_documented_attributes_equal(stage: Stage) -> None:
     """Settle, then: all is equal but `locale`, which Auth0 documents for no export and no event (P2)."""
     stage.settle()
@@ -107,8 +97,8 @@ def test_what_no_webhook_brings_is_pulled_and_status_tells_quiet_from_broken(pla
         stage.burst(60, 0)
         stage.wait_until(lambda: says(stage, "though the tenant's log has news", **impatient), "a broken stream")
         assert "broken: the log has news" in stage.understudy("status", **impatient).out
-        stage.wait_until(lambda: is_right(stage), "the copy to be right while the stream is still paused")
-        assert counter(stage, "log_records_missed") > 60
+        stage.wait_until(stage.is_right, "the copy to be right while the stream is still paused")
+        assert stage.counter("log_records_missed") > 60
 
         # What the stream had queued comes after all: nobody is read for it again.
         reads = simulate(stage, "GET", "stats")["api_calls"].get("GET /api/v2/users/{id}", 0)
@@ -145,11 +135,11 @@ def test_streams_that_auth0_stopped_are_started_once_our_own_end_is_healthy(play
         )
         stage.replace_worker(**with_the_scopes_it_needs(stage, **HEALING))
         stage.wait_until(lambda: "no stream is started" in stage.output.of("worker"), "a look at our own end")
-        assert counter(stage, "streams_started") == 0
+        assert stage.counter("streams_started") == 0
 
         stage.replace_web(**BOTH)
-        stage.wait_until(lambda: counter(stage, "streams_started") == 2, "both streams to be started")
-        assert counter(stage, "redeliveries_asked_for") > 0
+        stage.wait_until(lambda: stage.counter("streams_started") == 2, "both streams to be started")
+        assert stage.counter("redeliveries_asked_for") > 0
         stage.wait_until(lambda: runs(stage) > 0, "the gap to be reconciled")
         stage.wait_until(lambda: not says(stage, "stream"), "the streams to be well")
         [stream] = simulate(stage, "GET", "event-streams")["streams"]
@@ -164,14 +154,14 @@ def test_with_event_streams_alone_a_thousand_logins_cost_no_call(play: OnStage) 
     alone = {"LOG_STREAM_TOKENS": "", "EVENT_STREAM_TOKENS": EVENT_TOKEN, "RECONCILE_EVERY": "0"}
     with play(stream=False, settings={**OFTEN, **alone}) as stage:
         stage.set_up()
-        stage.sign_up(100)
+        stage.sign_up(100, connection="Username-Password-Authentication")  # no event tells of a `locale`
         simulate(stage, "POST", "event-streams/drain", {"seconds": 30})
         stage.assert_equal(at_least=100)
         simulate(stage, "POST", "stats/reset")
         stage.burst(1000, 5)
         assert simulate(stage, "POST", "event-streams/drain", {"seconds": 60})["pending"] == 0
         stage.assert_equal(at_least=100)
-        assert counter(stage, "events_user") >= 1000
+        assert stage.counter("events_user") >= 1000
         assert simulate(stage, "GET", "stats")["api_calls_total"] == 0
 
 

@@ -53,12 +53,11 @@ class Heal:
             return
         failed = sum(self._failures(one, go_on) for one in ours) if kind == "event" else 0
         stopped = [one for one in ours if not one.runs]
+        self._say(kind, stopped, failed)  # first: whoever is killed below leaves it said
         if self.starts and (stopped or failed) and self._is_healthy():
             if failed:  # a stream with too many of them cannot be enabled before
                 self._redeliver(ours, failed, go_on)
-                failed = 0
-            stopped = [one for one in stopped if not self._start(one, go_on)]
-        self._say(kind, stopped, failed)
+            self._say(kind, [one for one in stopped if not self._start(one, go_on)], 0)
 
     def _failures(self, stream: Stream, go_on: Callable[[], bool]) -> int:
         return self._call(partial(self.streams.failed, stream), go_on)
@@ -79,10 +78,6 @@ class Heal:
         log.warning("started a stream again", kind=stream.kind, was=stream.status)
         with self.engine.begin() as connection:
             notes.count(connection, {"streams_started": 1})
-            if stream.kind == "event":  # what happened meanwhile is queued for a log stream alone
-                notes.raise_condition(
-                    connection, "reconcile_wanted", "the event stream was disabled: its events of that time are lost"
-                )
         return True
 
     def _say(self, kind: Kind, stopped: list[Stream], failed: int) -> None:
@@ -115,6 +110,13 @@ class Heal:
                 notes.raise_condition(connection, name, detail)
             elif notes.end_condition(connection, name):
                 log.info("over", condition=name)
+                # Whoever started it: what happened meanwhile is queued for a log stream alone.
+                if name == "event_stream_stopped":
+                    notes.raise_condition(
+                        connection,
+                        "reconcile_wanted",
+                        "the event stream was disabled: its events of that time are lost",
+                    )
 
     def _call(self, send: Callable[[], T], go_on: Callable[[], bool]) -> T:
         while not (grant := self.budget.take("other", "mass")).granted:
