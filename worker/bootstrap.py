@@ -19,6 +19,7 @@ from worker.auth0.log_pages import LogPages
 from worker.auth0.pace import Budget
 from worker.auth0.streams import Kind, Streams
 from worker.auth0.windows import Windows
+from worker.domain.feeds import event_connections
 from worker.domain.roles import rules
 from worker.domain.users import Profile, Tolerances
 from worker.errors import BrokerDown, DatabaseDown, Error
@@ -40,6 +41,7 @@ from worker.sync.learn import LogRecords
 from worker.sync.listen import Listen
 from worker.sync.patience import before_long
 from worker.sync.plans import Planner
+from worker.sync.probe import Probe
 from worker.sync.pulled import PulledRecords
 from worker.sync.push import Push
 from worker.sync.reconcile import Reconcile
@@ -192,6 +194,18 @@ class Parts:
         if not self.settings.pull_events:
             return None
         return Listen(self.engine, EventFeed(self.tenant, self.settings), self.budget)
+
+    def probe(self) -> Probe | None:
+        """Return the look for events that an event stream should have brought; None where they are pulled, or would cost the stream.
+
+        Readers and streams share the plan's connections for events.
+        """
+        chosen = self.settings
+        if chosen.pull_events or not (chosen.event_stream_tokens and chosen.silence_floor):
+            return None
+        if event_connections(chosen.auth0_plan) < 2:
+            return None
+        return Probe(self.engine, EventFeed(self.tenant, chosen), self.budget, chosen.silence_floor)
 
     def heal(self) -> Heal | None:
         """Return the loop that looks after the streams that lead to PUBLIC_URL, None where it is off."""

@@ -96,7 +96,7 @@ def _of_deliveries(found: Gauges) -> Iterator[Metric]:
     yield _gauge("pending_deliveries", "Deliveries that are not drained yet.", found.pending)
     yield _gauge("oldest_pending_seconds", "How long the oldest of them has waited; 0 for none.", found.oldest_pending)
     last = found.last_delivery.timestamp() if found.last_delivery else 0.0
-    yield _gauge("last_delivery_timestamp_seconds", "When something last arrived; 0 for never.", last)
+    yield _gauge("last_delivery_timestamp_seconds", "When a stream last delivered something; 0 for never.", last)
     yield _counter(
         "deliveries",
         "Deliveries by what became of them. Those that were accepted: all of these, and the pending ones.",

@@ -85,10 +85,16 @@ def catch_up() -> None:
 
 
 def listen() -> None:
-    """Pull the tenant's events for a slice, where that is on; ring for drain, and again for itself where there is more."""
+    """Pull the tenant's events for a slice, where that is on; ring for drain, and again for itself where there is more.
+
+    Where it is off, look for some where their stream is silent for longer than usual.
+    """
     parts().doorbell.answered("listen")
     loop = parts().listen()
     if loop is None:
+        probe = parts().probe()
+        if probe is not None:
+            probe.run(go_on=_slice())
         return
     again = loop.run(go_on=_slice())
     if loop.events_read:

@@ -18,7 +18,7 @@ from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
 from worker.settings import Settings
 from worker.store import feeds, rhythm, runs, schema
 from worker.store.feeds import Standing
-from worker.store.rhythm import Silence
+from worker.store.rhythm import Feed, Silence
 from worker.store.runs import Standing as Runs
 from worker.store.session import make_engine, reaching_postgresql
 
@@ -30,6 +30,11 @@ PROCESS_TOO_QUIET = 60
 FAILED_TOO_OFTEN = 6
 # Comparisons that are due and do not come to their end.
 MISSED_COMPARISONS = 3
+# The worker looks for events within a minute or two of when their silence has become unusual.
+_PROBE_LATE = 300
+
+_STREAMS = {"logs": "log stream", "events": "event stream"}
+_PULLS = {"logs": "PULL_LOGS", "events": "PULL_EVENTS"}
 
 _INBOX = text("""
 SELECT count(*) FILTER (WHERE state = 'pending'),
@@ -70,8 +75,8 @@ class Status:
     processes: Mapping[str, float]
     budget: Mapping[str, Mapping[str, Any]] | None
     problems: list[str] = field(default_factory=list)
-    silence: Silence | None = None
     runs: Mapping[str, Runs] = field(default_factory=dict)
+    silence: Mapping[str, Silence] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's types."""
@@ -100,8 +105,8 @@ def status(settings: Settings, *, budget: Budget) -> Status:
             report.runs = runs.standings(connection)
             report.problems += _run_problems(report, runs.compared_ago(connection), settings.reconcile_every)
             if settings.silence_floor:
-                report.silence = rhythm.silence(connection, settings.silence_floor)
-                report.problems += _silence_problems(report.silence)
+                report.silence = _silences(connection, settings)
+                report.problems += _silence_problems(report.silence, settings)
     finally:
         engine.dispose()
     try:
@@ -137,7 +142,7 @@ def _read(connection: Connection, settings: Settings) -> Status:
     open_, stale_age, strong, braked, failing = connection.execute(_NEWS, {"often": FAILED_TOO_OFTEN}).one()
     wanted, names, wanted_age, pushes_parked, pushes_braked = connection.execute(_PUSHES).one()
     live, tombstones = connection.execute(_USERS).one()
-    last = connection.execute(text("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1")).scalar()
+    last = rhythm.last(connection, "logs", "events")
     return Status(
         tenant=settings.auth0_domain,
         schema=str(schema.revision(connection)),
@@ -252,16 +257,45 @@ def _run_problems(report: Status, compared_ago: float, every: timedelta) -> list
     return []
 
 
-def _silence_problems(silence: Silence | None) -> list[str]:
-    """Tell broken from quiet: only a pull that found something can know."""
-    if silence is None or not (silence.is_unusual and silence.missed_something):
-        return []
-    return [
-        (
-            f"nothing has been delivered for {silence.lasts / 60:.0f} min, though the tenant's log has news: "
-            "look at the stream's health in Auth0, at PUBLIC_URL and at the web process"
-        )
-    ]
+def _silences(connection: Connection, settings: Settings) -> dict[str, Silence]:
+    """Return how silent each webhook is that a stream should fill."""
+    wanted: list[Feed] = []
+    if settings.log_stream_tokens:
+        wanted.append("logs")
+    if settings.event_stream_tokens:
+        wanted.append("events")
+    found = {feed: rhythm.silence(connection, feed, settings.silence_floor) for feed in wanted}
+    return {feed: silence for feed, silence in found.items() if silence is not None}
+
+
+def _silence_problems(silences: Mapping[str, Silence], settings: Settings) -> list[str]:
+    """Tell broken from quiet: a pull that found something knows, or somebody who looks at the stream itself."""
+    found = []
+    for feed, silence in silences.items():
+        since = f"for {silence.lasts / 60:.0f} min" if silence.ever else "ever"
+        if not silence.is_unusual:
+            continue
+        if silence.missed_something:
+            found.append(
+                f"nothing has come by the {_STREAMS[feed]} {since}, though the tenant has news: "
+                "look at the stream's health in Auth0, at PUBLIC_URL and at the web process"
+            )
+        elif not _is_told(feed, silence, settings):
+            found.append(
+                f"nothing has come by the {_STREAMS[feed]} {since}, and nothing can tell whether the tenant was quiet: "
+                f"set {_PULLS[feed]} or WATCH_STREAMS"
+            )
+    return found
+
+
+def _is_told(feed: str, silence: Silence, settings: Settings) -> bool:
+    if settings.watch_streams:
+        return True
+    if feed == "logs":
+        return settings.pulls_log
+    if settings.pull_events or silence.lasts < silence.usual + _PROBE_LATE:
+        return True
+    return silence.looked is not None and silence.looked < 2 * settings.silence_floor.total_seconds() + _PROBE_LATE
 
 
 def _push_problems(report: Status) -> list[str]:
@@ -299,9 +333,10 @@ def show(report: Status, console: Console) -> None:
     table.add_row(
         "last delivery", report.last_delivery_at.isoformat(timespec="seconds") if report.last_delivery_at else "never"
     )
-    if report.silence is not None and report.silence.is_unusual:
-        word = "broken: the log has news" if report.silence.missed_something else "quiet, for longer than usual"
-        table.add_row("webhooks", f"{word}; nothing for {report.silence.lasts / 60:.0f} min")
+    for feed, silence in report.silence.items():
+        if silence.is_unusual:
+            word = "broken: the tenant has news" if silence.missed_something else "quiet, for longer than usual"
+            table.add_row(_STREAMS[feed], f"{word}; nothing for {silence.lasts / 60:.0f} min")
     for name in ("unauthorized_logs", "unauthorized_events", "oversize"):
         counter = report.counters.get(name)
         table.add_row(

@@ -64,8 +64,12 @@ def test_what_status_says_of_pulls_streams_and_silence_is_explained() -> None:
         | {"log_stream_tokens": ["x"], "pull_events": True}
     )
     standings = [Standing(name, 1e6, 0, 0, "…") for name in ("logs", "events")]
-    said = views._feed_problems(standings, settings) + views._silence_problems(Silence(1e6, 1, True))
-    assert len(said) == 4
+    said = views._feed_problems(standings, settings)
+    for missed in (True, False):
+        silent = {feed: Silence(1e6, 1, missed) for feed in ("logs", "events")}
+        nobody = settings.model_copy(update={"pull_logs": False, "pull_events": False})
+        said += views._silence_problems(silent, nobody)
+    assert len(said) == 7
     for problem in said:
         assert f"| {plain(problem)} |" in explained
 

@@ -181,7 +181,7 @@ def _scopes_of_streams(settings: Settings) -> dict[str, str]:
     return watching | {f"update:{one}": "for HEAL_STREAMS" for one in what if settings.heal_streams}
 
 
-# Granted, they are no surplus: a plan or a name may be set by hand.
+# Granted, they are no surplus: a plan or a name may be set by hand, an event stream looked behind.
 _MAY_BE_GRANTED = frozenset({"update:users_app_metadata", "update:users"})
 
 
@@ -205,7 +205,8 @@ def _tenant(settings: Settings, looked: list[Application]) -> Iterator[Finding]:
 def _scopes(settings: Settings, granted: frozenset[str]) -> Finding:
     needed = scopes_needed(settings)
     missing = [f"{scope} ({why})" for scope, why in needed.items() if scope not in granted]
-    surplus = sorted(granted - needed.keys() - _MAY_BE_GRANTED)
+    optional = _MAY_BE_GRANTED | ({"read:events"} if settings.event_stream_tokens else set())
+    surplus = sorted(granted - needed.keys() - optional)
     take_away = f"take away what is not needed: {', '.join(surplus)}"
     if missing:
         return wrong("scopes", says=f"grant {', '.join(missing)}" + (f"; {take_away}" if surplus else ""))

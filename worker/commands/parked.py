@@ -18,7 +18,10 @@ from worker.sync.replay import Replayed, replay as replay_all
 commands = typer.Typer(no_args_is_help=True, help="What could not be understood, and waits for a human.")
 
 Source = Annotated[
-    str | None, typer.Option("--source", help='Only what came from "logs", "events", "pulled", "pulled_events", "plays" or "export".')
+    str | None,
+    typer.Option(
+        "--source", help='Only what came from "logs", "events", "pulled", "pulled_events", "plays" or "export".'
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="ID", help="As `understudy parked list` shows it: r12, d7.")]
 

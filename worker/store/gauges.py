@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from worker.store import runs
+from worker.store import rhythm, runs
 
 _PENDING = text("""
 SELECT count(*), coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8 FROM inbox WHERE state = 'pending'
@@ -79,7 +79,7 @@ def read(connection: Connection) -> Gauges:
         wished=wished,
         oldest_wished=oldest_wished,
         removals_braked=removals,
-        last_delivery=connection.execute(text("SELECT received_at FROM inbox ORDER BY id DESC LIMIT 1")).scalar(),
+        last_delivery=rhythm.last(connection, "logs", "events"),
         counters={name: value for name, value in connection.execute(text("SELECT name, value FROM counters"))},  # noqa: C416 rows are no pairs to mypy
         conditions=tuple(connection.execute(text("SELECT name FROM conditions ORDER BY name")).scalars()),
         quiet={name: quiet for name, quiet in connection.execute(_PROCESSES)},  # noqa: C416

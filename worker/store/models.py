@@ -268,6 +268,14 @@ conditions = Table(
     Column("detail", Text, nullable=False, comment="one sentence for the operator"),
 )
 
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("source", Text, primary_key=True, comment='as in inbox; "probe" for an attempt to look'),
+    Column("arrived_at", Instant, nullable=False, comment="when some of it that was drained last came (our clock)"),
+    Column("dated_at", Instant, comment="newest date of a user's event among it (Auth0's clock); events only"),
+)
+
 processes = Table(
     "processes",
     metadata,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from worker.errors import BadRecord
 from worker.logs import get_logger
-from worker.store import inbox, notes
+from worker.store import inbox, notes, rhythm
 from worker.store.inbox import Claimed
 from worker.store.session import without_waiting
 from worker.sync.cutting import cut_drained, cut_parked, without_forgotten
@@ -259,6 +259,7 @@ def _finish(source: Source[R], deliveries: Sequence[Delivery[R]]) -> Finish:
     def finish(connection: Connection, counted: Mapping[str, int], bad: Sequence[tuple[int, Bad]]) -> None:
         cut_drained(connection, source.name, claimed)
         _note(source, connection, {**counted, "deliveries_drained": len(claimed)}, [*unreadable, *bad])
+        rhythm.note(connection, source.name, max(one.received_at for one in claimed))
         inbox.done(connection, claimed)
 
     return finish

@@ -14,7 +14,7 @@ from worker.domain.cloud_events import hear
 from worker.domain.events import news_date
 from worker.domain.snapshots import on_event
 from worker.domain.users import Profile, Tolerances, Verdict, Write
-from worker.store import forgotten, users
+from worker.store import forgotten, rhythm, users
 from worker.store.session import without_waiting
 from worker.store.users import Held, UserNews
 from worker.sync.answers import suspect
@@ -90,6 +90,8 @@ class EventStream:
 
         def end(connection: Connection) -> None:
             finish(connection, {**told.counted, **fresh(self.name, told.dates)}, told.bad)
+            if told.dates:
+                rhythm.date(connection, self.name, max(told.dates))
 
         written = improve(engine, told.snapshots, rule, end)
         return {"events": told.counted.total(), "users": len(told.snapshots), "written": written, "bad": len(told.bad)}

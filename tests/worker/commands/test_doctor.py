@@ -202,3 +202,9 @@ def test_the_scopes_it_asks_for_are_those_that_are_documented() -> None:
     assert set(scopes_needed(configured(**everything, **tokens))) == documented
     assert set(scopes_needed(configured(**tokens))) == set(NEEDED)
     assert set(scopes_needed(configured(role_tiers="", default_display_name=""))) == {"read:users"}
+
+
+def test_the_scope_to_look_behind_a_silent_event_stream_is_no_surplus() -> None:
+    granted = frozenset({*NEEDED, "read:events"})
+    assert checks._scopes(configured(event_stream_tokens=["x"], log_stream_tokens=["y"]), granted).verdict == "fine"
+    assert checks._scopes(configured(log_stream_tokens=["x"], pull_logs=False), granted).verdict == "note"
