@@ -35,11 +35,16 @@ def show_list(
     """List what is parked: r… is a single record, d… a whole delivery. Its bytes are shown by `show` alone."""
     with lent_parts() as parts, parts.engine.connect() as connection:
         found, total = store.waiting(connection, source=source, most=most)
+        pushes = store.pushes(connection) if source is None else 0
+    if pushes:  # not among the rest: they have no bytes, and are tried again by themselves
+        print(
+            f"{pushes:,} pushes are parked, since Auth0 does not take them: the table pushes says why", file=sys.stderr
+        )
     if as_json:
         print(json.dumps([_as_dict(one) for one in found], indent=2))
         return
     if not found:
-        print("nothing is parked")
+        print("nothing else is parked" if pushes else "nothing is parked")
         return
     table = Table("ID", "source", "since", "bytes", "why", box=None, pad_edge=False)
     for one in found:

@@ -87,6 +87,11 @@ def waiting(connection: Connection, *, source: str | None = None, most: int | No
     return [Waiting(*row[:-1]) for row in rows], rows[0].total if rows else 0
 
 
+def pushes(connection: Connection) -> int:
+    """Return how many pushes are parked: they wait for a change of what they are made of, and have no bytes (P18)."""
+    return connection.execute(text("SELECT count(*) FROM pushes WHERE parked <> '{}'")).scalar_one()
+
+
 def find(connection: Connection, name: str) -> Waiting:
     """Return the one of this name; raise BadValue where nothing is parked under it."""
     match = re.fullmatch(r"([rd])(\d{1,18})", name)

@@ -89,6 +89,19 @@ def test_what_failed_is_listed_with_why_and_since_when_and_without_its_bytes(
     assert "its type is not text" in shown.stderr
 
 
+def test_pushes_that_are_parked_are_told_of_beside_the_list(engine: Engine, understudy: Understudy) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                """INSERT INTO pushes (user_id, parked) VALUES ('auth0|marker', '{"name": {"for": "x", "reason": "y"}}')"""
+            )
+        )
+    done = understudy("list")
+    assert done.stdout == "nothing else is parked\n"
+    assert done.stderr == "1 pushes are parked, since Auth0 does not take them: the table pushes says why\n"
+    assert listed(understudy) == []
+
+
 def test_a_whole_delivery_is_listed_shown_and_drained_again(engine: Engine, understudy: Understudy) -> None:
     put(engine, GOOD)
     with engine.begin() as connection:
