@@ -19,7 +19,7 @@ from worker.auth0.log_pages import LogPages
 from worker.auth0.pace import Budget
 from worker.auth0.streams import Kind, Streams
 from worker.auth0.windows import Windows
-from worker.domain.feeds import event_connections
+from worker.domain.feeds import event_connections, log_retention
 from worker.domain.roles import rules
 from worker.domain.users import Profile, Tolerances
 from worker.errors import BrokerDown, DatabaseDown, Error
@@ -219,7 +219,8 @@ class Parts:
         if chosen.event_stream_tokens:
             endpoints["event"] = chosen.public_url + EVENTS
         streams = Streams(self.tenant)
-        return Heal(self.engine, streams, self.budget, endpoints, partial(probe, chosen), chosen.heal_streams)
+        kept = None if chosen.pulls_log else log_retention(chosen.auth0_plan)
+        return Heal(self.engine, streams, self.budget, endpoints, partial(probe, chosen), chosen.heal_streams, kept)
 
     def reconcile(self) -> Reconcile:
         """Return the loop that compares the whole tenant with the copy once a day."""

@@ -138,7 +138,8 @@ class EventStream:
         if {one.get("event_type") for one in held.get("subscriptions", ())} != set(EVENT_TYPES):
             yield Step("subscribe the event stream to users", lambda: api.patch(path, {"subscriptions": subscriptions}))
         if held.get("status") != "enabled":
-            yield Step("enable the event stream again", lambda: api.patch(path, {"status": "enabled"}))
+            says = "enable the event stream again; what happened meanwhile it does not bring: run `understudy verify --repair`"
+            yield Step(says, lambda: api.patch(path, {"status": "enabled"}))
 
     def present(self, api: Management) -> Iterator[Step]:
         """Remove the stream."""

@@ -1,6 +1,7 @@
 """What is written down beside the copy: counters, conditions a human should know of, who was seen alive."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -42,6 +43,11 @@ def raise_condition(connection: Connection, name: str, detail: str) -> None:
 def end_condition(connection: Connection, name: str) -> bool:
     """Note that it is over; tell whether it was on."""
     return connection.execute(text("DELETE FROM conditions WHERE name = :name"), {"name": name}).rowcount > 0
+
+
+def condition_since(connection: Connection, name: str) -> datetime | None:
+    """Return since when it is on, None where it is not."""
+    return connection.execute(text("SELECT since FROM conditions WHERE name = :name"), {"name": name}).scalar()
 
 
 def condition_is_on(connection: Connection, name: str) -> bool:

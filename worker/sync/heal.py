@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from worker.auth0.client import Rejected
 from worker.auth0.pace import Budget
@@ -35,6 +36,8 @@ class Heal:
     endpoints: Mapping[Kind, str]
     probe: Callable[[], None]
     starts: bool
+    log_kept: timedelta | None = None
+    """For how long Auth0 queues for a stopped log stream; None where the log is pulled, which looks after itself."""
 
     def run(self, *, go_on: Callable[[], bool]) -> None:
         """Look at each stream, until `go_on` says stop; raises Throttled where the budget is spent by then."""
@@ -49,7 +52,7 @@ class Heal:
     def _look(self, kind: Kind, endpoint: str, go_on: Callable[[], bool]) -> None:
         ours = [one for one in self._call(partial(self.streams.list, kind), go_on) if one.endpoint == endpoint]
         if not ours:
-            self._note(f"{kind}_stream_stopped", f"no {kind} stream of the tenant leads to us: run `understudy setup`")
+            self._note_stop(kind, f"no {kind} stream of the tenant leads to us: run `understudy setup`")
             return
         failed = sum(self._failures(one, go_on) for one in ours) if kind == "event" else 0
         stopped = [one for one in ours if not one.runs]
@@ -81,8 +84,8 @@ class Heal:
         return True
 
     def _say(self, kind: Kind, stopped: list[Stream], failed: int) -> None:
-        self._note(
-            f"{kind}_stream_stopped",
+        self._note_stop(
+            kind,
             f"Auth0 has {stopped[0].status} our {kind} stream: see why in its health, then start it, or set HEAL_STREAMS"
             if stopped
             else None,
@@ -104,19 +107,35 @@ class Heal:
             return False
         return True
 
+    def _note_stop(self, kind: Kind, detail: str | None) -> None:
+        """Note whether a stream is stopped; what is lost by that is to be reconciled when it shows, and again when it is over.
+
+        Whoever started it, and whoever was killed over it.
+        """
+        name = f"{kind}_stream_stopped"
+        with self.engine.begin() as connection:
+            since = notes.condition_since(connection, name)
+            self._put(connection, name, detail)
+            if (since is None) == (detail is None):  # it is as it was
+                return
+            if kind == "event":  # for a log stream alone Auth0 queues
+                notes.raise_condition(
+                    connection, "reconcile_wanted", "the event stream was stopped: its events of that time are lost"
+                )
+            elif since is not None and self.log_kept is not None and datetime.now(UTC) - since > self.log_kept:
+                notes.raise_condition(
+                    connection, "reconcile_wanted", "the log stream was stopped for longer than Auth0 keeps the log"
+                )
+
     def _note(self, name: str, detail: str | None) -> None:
         with self.engine.begin() as connection:
-            if detail is not None:
-                notes.raise_condition(connection, name, detail)
-            elif notes.end_condition(connection, name):
-                log.info("over", condition=name)
-                # Whoever started it: what happened meanwhile is queued for a log stream alone.
-                if name == "event_stream_stopped":
-                    notes.raise_condition(
-                        connection,
-                        "reconcile_wanted",
-                        "the event stream was disabled: its events of that time are lost",
-                    )
+            self._put(connection, name, detail)
+
+    def _put(self, connection: Connection, name: str, detail: str | None) -> None:
+        if detail is not None:
+            notes.raise_condition(connection, name, detail)
+        elif notes.end_condition(connection, name):
+            log.info("over", condition=name)
 
     def _call(self, send: Callable[[], T], go_on: Callable[[], bool]) -> T:
         while not (grant := self.budget.take("other", "mass")).granted:

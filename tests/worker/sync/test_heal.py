@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -87,10 +88,17 @@ def _log_stream(url: str) -> Any:
     return {"name": "ours", "type": "http", "sink": sink}
 
 
-def heal(copy: Copy, receiver: Receiver, *, starts: bool = True, streams: Streams | None = None) -> None:
+def heal(
+    copy: Copy,
+    receiver: Receiver,
+    *,
+    starts: bool = True,
+    streams: Streams | None = None,
+    log_kept: timedelta | None = None,
+) -> None:
     endpoints: dict[Kind, str] = {"log": f"{receiver.url}/logs", "event": f"{receiver.url}/events"}
     streams = streams or Streams(copy.tenant)
-    loop = Heal(copy.engine, streams, copy.budget, endpoints, receiver.check, starts)
+    loop = Heal(copy.engine, streams, copy.budget, endpoints, receiver.check, starts, log_kept)
     loop.run(go_on=lambda: True)
 
 
@@ -138,6 +146,9 @@ def test_a_disabled_event_stream_is_enabled_and_its_gap_reconciled(copy: Copy, r
     assert set(copy.conditions()) == {"reconcile_wanted"}
 
 
+WANTED = "reconcile_wanted"
+
+
 class Dying(Streams):
     """Starts a stream, and its process dies of it."""
 
@@ -151,17 +162,53 @@ def test_the_gap_of_a_stream_that_was_started_by_who_died_of_it_is_reconciled(co
     with pytest.raises(KeyboardInterrupt):
         heal(copy, receiver, streams=Dying(copy.tenant))
     assert streams(copy)["event"].runs
+    assert set(copy.conditions()) == {"event_stream_stopped", WANTED}
+    copy.tell("DELETE FROM conditions WHERE name = :wanted", wanted=WANTED)  # it was reconciled, before the start
     heal(copy, receiver)
-    assert set(copy.conditions()) == {"reconcile_wanted"}
+    assert set(copy.conditions()) == {WANTED}
 
 
 def test_the_gap_of_a_stream_that_was_started_by_hand_is_reconciled(copy: Copy, receiver: Receiver) -> None:
     copy.auth0.control("POST", "event-streams/disable")
     heal(copy, receiver, starts=False)
-    assert set(copy.conditions()) == {"event_stream_stopped"}
+    assert set(copy.conditions()) == {"event_stream_stopped", WANTED}
+    copy.tell("DELETE FROM conditions WHERE name = :wanted", wanted=WANTED)  # it was reconciled
+    heal(copy, receiver, starts=False)
+    assert set(copy.conditions()) == {"event_stream_stopped"}  # once is enough, until something changes
     copy.auth0.control("POST", "event-streams/enable")
     heal(copy, receiver, starts=False)
-    assert set(copy.conditions()) == {"reconcile_wanted"}
+    assert set(copy.conditions()) == {WANTED}
+    copy.tell("DELETE FROM conditions")
+    heal(copy, receiver, starts=False)
+    assert copy.conditions() == {}
+
+
+@pytest.mark.parametrize(
+    ("since", "kept", "wanted"),
+    [("25 h", timedelta(days=1), {WANTED}), ("23 h", timedelta(days=1), set()), ("25 h", None, set())],
+)
+def test_a_log_stream_that_was_stopped_for_longer_than_auth0_queues_is_reconciled(
+    copy: Copy, receiver: Receiver, since: str, kept: timedelta | None, wanted: set[str]
+) -> None:
+    copy.auth0.control("POST", "streams/pause")
+    heal(copy, receiver, starts=False, log_kept=kept)
+    assert set(copy.conditions()) == {"log_stream_stopped"}
+    copy.tell("UPDATE conditions SET since = now() - CAST(:since AS interval)", since=since)
+    copy.auth0.control("POST", "streams/resume")
+    heal(copy, receiver, starts=False, log_kept=kept)
+    assert set(copy.conditions()) == wanted
+
+
+def test_a_stream_that_cannot_be_started_is_said_and_stops_nothing_else(copy: Copy, receiver: Receiver) -> None:
+    copy.auth0.control("POST", "streams/pause")
+    copy.auth0.control("POST", "event-streams/disable")
+    refused = {"where": "api", "kind": "status", "status": 400, "match": {"method": "PATCH", "path": "/log-streams/"}}
+    copy.auth0.control("PUT", "faults", [refused])
+    heal(copy, receiver)
+    assert not streams(copy)["log"].runs
+    assert streams(copy)["event"].runs
+    assert set(copy.conditions()) == {"log_stream_stopped", WANTED}
+    assert copy.count("streams_started") == 1
 
 
 def test_failed_deliveries_are_said_and_redelivered(copy: Copy, receiver: Receiver) -> None:
