@@ -89,7 +89,7 @@ def waiting(connection: Connection, *, source: str | None = None, most: int | No
 
 def pushes(connection: Connection) -> int:
     """Return how many pushes are parked: they wait for a change of what they are made of, and have no bytes (P18)."""
-    return connection.execute(text("SELECT count(*) FROM pushes WHERE parked <> '{}'")).scalar_one()
+    return int(connection.execute(text("SELECT count(*) FROM pushes WHERE parked <> '{}'")).scalar_one())
 
 
 def find(connection: Connection, name: str) -> Waiting:
