@@ -77,6 +77,8 @@ class Webhook:
             if body:
                 await self._inbox.put(self._source, body, note)
                 self._doorbell.ring_soon("drain")
+            else:  # whoever probes us learns whether a delivery would be durable
+                await self._inbox.put_nothing()
         return _STORED
 
     def _authentic(self, sent: bytes) -> bool:

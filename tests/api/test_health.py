@@ -9,6 +9,8 @@ from local.servers import EmbeddedPostgres, Postgres
 from tests.api.conftest import StartWeb
 from tests.api.web import DOMAIN, SECRET_MARKER, TOKEN, Web, environment, eventually, run_to_its_end
 from tests.conftest import migrate
+from worker.settings import Settings
+from worker.setup.run import Unreachable, probe
 
 OTHER = "staging.eu.auth0.com"
 
@@ -19,6 +21,18 @@ def _is_not_ready(web: Web, why: str) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     assert int(response.headers["retry-after"]) > 0
     assert why in response.json()["detail"]
+
+
+def _leading_to(web: Web) -> Settings:
+    return Settings.model_validate(
+        {
+            "database_url": web.database_url,
+            "redis_url": "redis://x",
+            "auth0_domain": DOMAIN,
+            "public_url": web.url,
+            "log_stream_tokens": [TOKEN],
+        }
+    )
 
 
 def test_it_is_alive_and_ready(web: Web) -> None:
@@ -33,7 +47,26 @@ def test_without_postgresql_it_is_alive_and_not_ready(
     with own_postgres.stopped():
         _is_not_ready(web, "PostgreSQL cannot be reached")
         assert web.get("/healthz").status_code == 200
+        assert web.deliver(b"").status_code == 503  # whoever probes us is told that nothing would be durable
+        with pytest.raises(Unreachable, match="cannot store deliveries now"):
+            probe(_leading_to(web))
     eventually(lambda: web.get("/readyz").is_success, "it to be ready again")
+    eventually(lambda: web.deliver(b"").status_code == 204, "it to take deliveries")
+    probe(_leading_to(web))
+    assert web.rows() == []
+
+
+def test_a_database_that_takes_no_writes_is_no_healthy_end(
+    start_web: StartWeb, own_postgres: EmbeddedPostgres, redis_url: str
+) -> None:
+    url = own_postgres.create_database("standby")
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE standby SET default_transaction_read_only = on")
+    web = start_web(url, redis_url)
+    eventually(lambda: web.deliver(b"").status_code == 503, "a refusal")
+    with pytest.raises(Unreachable, match="cannot store deliveries now"):
+        probe(_leading_to(web))
 
 
 def test_an_older_schema_is_not_ready_and_a_newer_one_is(web: Web) -> None:

@@ -33,6 +33,9 @@ LARGE = 16 * 1024
 # Between attempts to connect, and between writes of the counters, in seconds.
 RECONNECT, COUNT_EVERY = 0.2, 1.0
 
+# No state of a row: what is written where there is nothing to keep.
+_NOTHING = "nothing"
+
 _COUNT = """
 INSERT INTO counters AS c (name, value, latest_at) SELECT name, value, now() FROM unnest(%b::text[], %b::int8[]) AS n (name, value)
 ON CONFLICT (name) DO UPDATE SET value = c.value + excluded.value, latest_at = excluded.latest_at
@@ -121,6 +124,10 @@ class Inbox:
         await self._store(_Delivery(source, None, error, self._loop, state="parked", size=min(size, 2**31 - 1)))
         self.count("oversize")
 
+    async def put_nothing(self) -> None:
+        """Have PostgreSQL take a statement that stores nothing: when this returns, a delivery would have been durable. Raises as `put` does."""
+        await self._store(_Delivery("", None, None, self._loop, state=_NOTHING))
+
     def count(self, name: str) -> None:
         """Add 1 to a row of `counters`, written at most once a second."""
         self._counts[name] += 1
@@ -204,7 +211,8 @@ class Inbox:
                 if large := [delivery for delivery in batch if delivery.body and delivery.size >= LARGE]:
                     await asyncio.to_thread(_compress, compressor, *large)
                 first = batch[0]
-                sizes, bodies = [delivery.size for delivery in batch], [delivery.body for delivery in batch]
+                rows = [] if first.state == _NOTHING else batch
+                sizes, bodies = [delivery.size for delivery in rows], [delivery.body for delivery in rows]
                 await insert(connection, first.source, first.state, first.error, sizes, bodies)
             except BaseException:
                 # Perhaps it was committed: then it is stored twice, which is harmless.

@@ -57,6 +57,8 @@ def _probe(url: str, headers: dict[str, str], setting: str) -> None:
         raise Unreachable(
             f"{url} refuses the first of {setting}: deploy the web process with the same setting, then run setup again"
         )
+    if answer.status_code == 503:
+        raise Unreachable(f"{url} cannot store deliveries now: ask its /readyz why")
     if answer.status_code != 204:
         raise Unreachable(f"{url} answers {answer.status_code} to an empty delivery, not 204: is PUBLIC_URL right?")
 
