@@ -133,14 +133,17 @@ class Claim:
 
 
 _CLAIM = """
-UPDATE news SET leased_until = now() + :lease
-FROM (
-  SELECT user_id FROM news
-  WHERE {due} AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL {kind}
-  ORDER BY due_at LIMIT :rows FOR UPDATE SKIP LOCKED
-) AS due, users
-WHERE news.user_id = due.user_id AND users.user_id = due.user_id
-RETURNING news.user_id, now(), users.version, news.number, news.attempts
+WITH claimed AS (
+  UPDATE news SET leased_until = now() + :lease
+  FROM (
+    SELECT user_id FROM news
+    WHERE {due} AND (leased_until IS NULL OR leased_until < now()) AND braked_at IS NULL {kind}
+    ORDER BY due_at LIMIT :rows FOR UPDATE SKIP LOCKED
+  ) AS due, users
+  WHERE news.user_id = due.user_id AND users.user_id = due.user_id
+  RETURNING news.user_id, now() AS began_at, users.version, news.number, news.attempts, news.due_at
+)
+SELECT user_id, began_at, version, number, attempts FROM claimed ORDER BY due_at, user_id
 """
 _DUE = "due_at <= now()"
 # In calm times even what waits for the search index to settle is read strongly at once; what failed still waits.
@@ -155,7 +158,10 @@ _CLAIMS = {
 
 
 def claim(connection: Connection, kind: str, *, rows: int, lease: timedelta) -> list[Claim]:
-    """Lease at most `rows` marks: "any" (settling ones too), those that are "strong", or the "weak" ones; the caller commits (P8)."""
+    """Lease at most `rows` marks: "any" (settling ones too), those that are "strong", or the "weak" ones; the caller commits (P8).
+
+    Always in the same order, the longest due first: a schedule that a test has found wrong can be played again.
+    """
     return [
         Claim(user_id, Read(began_at, version, number), attempts)
         for user_id, began_at, version, number, attempts in connection.execute(
