@@ -436,12 +436,15 @@ def deletions_left(connection: Connection, *, share: float, least: int) -> int:
 _SET_ASIDE = text("""
 INSERT INTO news (user_id, strong, braked_at) SELECT user_id, true, now() FROM unnest(CAST(:ids AS text[])) AS held (user_id)
 ORDER BY user_id COLLATE "C"
-ON CONFLICT (user_id) DO UPDATE SET braked_at = now(), leased_until = NULL
+ON CONFLICT (user_id) DO UPDATE SET strong = true, braked_at = now(), leased_until = NULL
 """)
 
 
 def brake(connection: Connection, ids: Sequence[str]) -> None:
-    """Set these users aside until a human answers (P19), also where a search has cleared the mark meanwhile."""
+    """Set these users aside until a human answers (P19), also where a search has cleared the mark meanwhile.
+
+    Nothing but a strong read ends that: a late event or search of one who is gone would hide that there is a question.
+    """
     connection.execute(_SET_ASIDE, {"ids": list(ids)})
 
 

@@ -73,6 +73,14 @@ class Copy:
             claim = replace(claim, read=replace(claim.read, began_at=claim.read.began_at + SETTLE))
         return apply(self.engine, [(claim, hit)], partial(on_search, tolerances=TOLERANCES), settle=SETTLE)
 
+    def event(self, said: dict[str, Any]) -> int:
+        """Have an event stream tell of a user."""
+
+        def rule(held: Held, told: list[dict[str, Any]]) -> tuple[Verdict, Profile]:
+            return on_event(held.row, held.mark, told, TOLERANCES)
+
+        return improve(self.engine, {said["user_id"]: [said]}, rule, lambda _: None)
+
     def knows(self, said: dict[str, Any]) -> None:
         """Have a user read strongly, once."""
         self.hears(UserNews(said["user_id"]))
@@ -145,10 +153,7 @@ def test_the_login_seen_outlives_a_mark_that_an_event_clears_without_saying_anyt
     copy.knows(profile(updated=9))
     copy.hears(UserNews("auth0|ada", newest=at(4), login_seen_at=at(4)))
 
-    def rule(held: Held, told: list[dict[str, Any]]) -> tuple[Verdict, Profile]:
-        return on_event(held.row, held.mark, told, TOLERANCES)
-
-    assert improve(copy.engine, {"auth0|ada": [profile(updated=9)]}, rule, lambda _: None) == 0
+    assert copy.event(profile(updated=9)) == 0
     assert copy.mark() is None
     assert copy.row().login_seen_at == at(4)
 
@@ -511,6 +516,22 @@ def test_a_braked_user_keeps_a_mark_though_a_search_cleared_it(copy: Copy) -> No
     copy.search(copy.begins_read(), profile())
     assert copy.mark() is None
     assert copy.strong(late, MISSING).braked == 1
+    assert copy.mark().braked_at is not None
+
+
+def test_a_braked_user_keeps_a_mark_whatever_a_late_event_or_search_says(copy: Copy) -> None:  # P11, P19
+    for number in range(10):
+        copy.knows(profile(f"auth0|{number}"))
+        copy.hears(UserNews(f"auth0|{number}", strong=True))
+        copy.strong(copy.begins_read(f"auth0|{number}"), MISSING)
+    copy.knows(profile())
+    copy.hears(UserNews("auth0|ada", newest=at(0)))
+    claim = copy.begins_read()
+    assert copy.strong(claim, MISSING).braked == 1
+    copy.search(claim, profile(updated=9))
+    assert copy.mark().braked_at is not None
+    copy.event(profile(updated=10))
+    assert copy.row().updated_at == at(10)
     assert copy.mark().braked_at is not None
 
 
