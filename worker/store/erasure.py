@@ -114,8 +114,12 @@ def standings(connection: Connection, ids: Collection[str]) -> dict[str, Standin
     }
 
 
+# Tombstones of others too, that remember one of these ids from when it was linked to them.
 _LOCK: Final = (
-    text("SELECT FROM users WHERE user_id = ANY(CAST(:ids AS text[])) ORDER BY user_id FOR UPDATE"),
+    text(
+        "SELECT FROM users WHERE user_id = ANY(CAST(:ids AS text[])) OR former_ids && CAST(:ids AS text[]) "
+        "ORDER BY user_id FOR UPDATE"
+    ),
     text("SELECT FROM news WHERE user_id = ANY(CAST(:ids AS text[])) ORDER BY user_id FOR UPDATE"),
 )
 
@@ -130,6 +134,11 @@ def lock(connection: Connection, ids: Collection[str]) -> Mapping[str, Standing]
 # In the order in which writers lock them.
 _BY_USER: Final = ("wishes", "pushes", "pushed", "sessions", "exported", "news", "users")
 
+_FORGET_LINKS = text("""
+UPDATE users SET former_ids = (SELECT array_agg(id) FROM unnest(former_ids) AS id WHERE id <> ALL(CAST(:ids AS text[])))
+WHERE former_ids && CAST(:ids AS text[])
+""")
+
 _MOVE_SWEEP = text("""
 UPDATE sweep SET position = coalesce((SELECT max(user_id) FROM users WHERE user_id < sweep.position), '')
 WHERE position = ANY(CAST(:ids AS text[]))
@@ -139,6 +148,7 @@ WHERE position = ANY(CAST(:ids AS text[]))
 def erase_rows(connection: Connection, ids: Collection[str]) -> Counter[str]:
     """Delete these ids' rows and marks, and what is kept about them beside; return how many rows of each table. `lock` them before."""
     gone = Counter({table: _delete(connection, table, "user_id", ids) for table in _BY_USER})
+    connection.execute(_FORGET_LINKS, {"ids": list(ids)})
     gone["sweep"] = connection.execute(_MOVE_SWEEP, {"ids": list(ids)}).rowcount
     return gone
 

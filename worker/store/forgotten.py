@@ -51,6 +51,12 @@ def remember(connection: Connection, ids: Collection[str], *, keep_out: bool) ->
     return keep_out
 
 
+def clock(connection: Connection) -> datetime:
+    """Return what time it is for hashes: a read that begins after this call began after this."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
 _STAMP = text("""
 UPDATE forgotten SET forgotten_at = clock_timestamp()
 WHERE user_hash IN (SELECT user_hash(user_id) FROM unnest(CAST(:ids AS text[])) AS person (user_id))
@@ -84,18 +90,10 @@ RETURNING read.user_id
 
 
 def lift(connection: Connection, reads: Mapping[str, datetime]) -> set[str]:
-    """Lift the hashes of those whom a strong read found, each only if the read began after it was committed; return whose."""
+    """Lift the hashes of those whom a strong read found, each only if the read began after it was committed; return whose.
+
+    Who is kept out stays out.
+    """
     if not reads:
         return set()
     return set(connection.execute(_LIFT, {"ids": list(reads), "times": list(reads.values())}).scalars())
-
-
-def withdraw(connection: Connection, ids: Collection[str]) -> None:
-    """Take the hashes back of a person who turned out to be in the tenant; who is kept out stays out."""
-    connection.execute(
-        text("""
-        DELETE FROM forgotten WHERE NOT keep_out
-          AND user_hash IN (SELECT user_hash(user_id) FROM unnest(CAST(:ids AS text[])) AS person (user_id))
-        """),
-        {"ids": list(ids)},
-    )

@@ -80,13 +80,15 @@ class Forget:
         ids = self._person(user_id)
         if not keep_out:
             self._refuse_who_is_there(ids)
-        with self.engine.begin() as connection:
-            keep_out = forgotten.remember(connection, ids, keep_out=keep_out)
-        with self.engine.begin() as connection:
-            since = forgotten.stamp(connection, ids)
+        keep_out, since = self._remember(ids, keep_out=keep_out)
         for _ in range(_ROUNDS):
             self._wait_for_what_began(ids)
             self._drain(since)
+            if linked := {*self._person(user_id)} - {*ids}:  # meanwhile, or it is known only now
+                ids = sorted({*ids, *linked}, key=str.encode)
+                self.bodies_cut = False
+                keep_out, since = self._remember(ids, keep_out=keep_out)
+                continue
             gone = self._erase(ids, keep_out=keep_out)
             if gone is not None:
                 self.removed += gone
@@ -96,6 +98,13 @@ class Forget:
         raise Unfinished(
             "something new of this person is found again and again: stop who writes it, and run this again"
         )
+
+    def _remember(self, ids: Sequence[str], *, keep_out: bool) -> tuple[bool, datetime]:
+        """Commit the hashes; return whether the person is kept out, and since when they are forgotten."""
+        with self.engine.begin() as connection:
+            keep_out = forgotten.remember(connection, ids, keep_out=keep_out)
+        with self.engine.begin() as connection:
+            return keep_out, forgotten.stamp(connection, ids)
 
     def _person(self, user_id: str) -> list[str]:
         try:
@@ -108,14 +117,19 @@ class Forget:
             return erasure.person(connection, known)
 
     def _refuse_who_is_there(self, ids: Sequence[str]) -> None:
-        """Refuse where Auth0 has one of these ids (a strong read): it lifts the hashes and has them looked at."""
+        """Refuse where Auth0 has one of these ids (a strong read): it lifts their hashes, all of them, and has them looked at.
+
+        Not those of somebody who was faster: a read that began before them knows nothing of it.
+        """
+        with self.engine.connect() as connection:
+            began = forgotten.clock(connection)
         there = [one for one in ids if self.read(one) is not None]
         if not there:
             return
         with self.engine.begin() as connection:
             kept_out = forgotten.kept_out(connection, ids)
             users.mark(connection, [UserNews(one, strong=True) for one in there])
-            forgotten.withdraw(connection, ids)
+            forgotten.lift(connection, dict.fromkeys(ids, began))
         if not kept_out:
             raise StillThere("Auth0 has this person: delete them there first, or keep them out of here with --keep-out")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from tests.worker.sync.forgetting import (
     ALIAS,
     BOB,
     LOOKALIKES,
+    SOURCES,
     TOLERANCES,
     Copy,
     a_whole_life,
@@ -116,6 +119,18 @@ def test_an_identity_that_stands_alone_again_is_nobody_elses(copy: Copy) -> None
     alive(copy, ALIAS)
     copy.forget(ADA)
     assert copy.sql("SELECT user_id, deleted_at FROM users") == [(ALIAS, None)]
+
+
+def test_no_tombstone_remembers_an_identity_that_stood_alone_again(copy: Copy) -> None:
+    alive(copy, ADA, ALIAS)
+    copy.auth0.clear()
+    copy.news(ADA, strong=True, deletion_announced=True)
+    copy.refresh()
+    alive(copy, ALIAS)
+    copy.auth0.clear()
+    copy.forget(ALIAS)
+    assert copy.left("507f1f77bcf86cd799439011") == {}
+    assert copy.sql("SELECT user_id, former_ids FROM users") == [(ADA, None)]
 
 
 def test_it_refuses_while_auth0_has_them_and_has_them_looked_at(copy: Copy) -> None:
@@ -390,6 +405,62 @@ def test_what_moves_between_the_read_and_the_erasure_is_read_again(copy: Copy) -
     copy.forget(read=read)
     assert len(answers) == 4  # before the hash, the one that was overtaken, the one that stood, the last
     assert copy.left() == {}
+
+
+def test_a_read_that_began_before_somebody_else_forgot_them_takes_nothing_back(copy: Copy) -> None:
+    alive(copy, ADA, ALIAS)
+
+    def read(user_id: str) -> Any:
+        found = copy.read(user_id)
+        if found is not None:
+            copy.auth0.clear()
+            copy.forget()
+        return found
+
+    with pytest.raises(StillThere):
+        copy.forget(read=read)
+    assert copy.sql("SELECT count(*) FROM forgotten") == [(2,)]
+    copy.refresh()
+    assert copy.left() == {}
+
+
+def test_who_is_linked_meanwhile_is_there_as_somebody_else(copy: Copy) -> None:
+    """What looks like a deletion was a link: the person lives, under another id."""
+    alive(copy, ALIAS)
+    copy.put("logs", record(ALIAS))
+    copy.drain()
+    copy.sql("INSERT INTO songs (user_id, songname) VALUES (:alias, 'y')", alias=ALIAS)
+    looks = iter(range(100))
+
+    def read(user_id: str) -> Any:
+        if next(looks) == 0:
+            copy.auth0.clear()
+            alive(copy, ADA, ALIAS)
+        return copy.read(user_id)
+
+    with pytest.raises(StillThere):
+        copy.forget(ALIAS, read=read)
+    assert copy.sql("SELECT songname FROM songs") == [("y",)]
+    assert copy.sql("SELECT count(*) FROM forgotten") == [(0,)]
+
+
+def test_who_is_kept_out_and_linked_meanwhile_is_kept_out_whole(copy: Copy) -> None:
+    alive(copy, ALIAS)
+    alive(copy, ADA)
+    copy.put("logs", record(ADA))
+    copy.drain()
+    copy.refresh()
+
+    class Overtaken(Forget):
+        def _erase(self, ids: Sequence[str], *, keep_out: bool) -> Counter[str] | None:
+            gone = super()._erase(ids, keep_out=keep_out)
+            if copy.auth0.pop(ALIAS, None):
+                alive(copy, ADA, ALIAS)
+            return gone
+
+    Overtaken(copy.engine, copy.read, SOURCES, b"key").run(ALIAS, keep_out=True)
+    assert copy.left() == {}
+    assert copy.sql("SELECT count(*), bool_and(keep_out) FROM forgotten") == [(2, True)]
 
 
 def test_what_others_wrote_of_what_they_had_read_is_found_too(copy: Copy, engine: Engine) -> None:
