@@ -155,27 +155,23 @@ def load(
 
 
 def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | None) -> tuple[int, set[str]]:
-    """Insert those who have no row; return how many, and who is to be looked at by the rules."""
+    """Insert those who have no row; return how many, and who is to be looked at by the rules.
+
+    Whom a new row names as linked is marked with it, if we have them (P7): an export names too many others, and where it is
+    read again after a crash the row is not new any more.
+    """
     fresh = 0
     with engine.begin() as connection:
         without_waiting(connection)
         known = plain.known(connection, texts) | forgotten.among(connection, texts).keys()
         new = {user_id: line for user_id, line in texts.items() if user_id not in known}
-        linked: list[str] = []
         if new:
             fresh, linked = plain.insert_new(connection, new)
+            users.mark_known(connection, linked)
         if fresh < len(new):  # somebody else was faster
             known = set(texts)
         unlike = plain.unlike(connection, {one: texts[one] for one in known}, covers) if known else set[str]()
-    _ask_for_linked(engine, frozenset(linked))
     return fresh, unlike
-
-
-def _ask_for_linked(engine: Engine, linked: frozenset[str]) -> None:
-    """Mark those whom a new row names as linked, if we have them (P7); an export names too many others."""
-    if linked:
-        with engine.begin() as connection:
-            users.mark_known(connection, linked)
 
 
 def load_odd(
@@ -213,7 +209,7 @@ def _write(
     with engine.begin() as connection:
         out = forgotten.among(connection, told)  # never written from an export: a strong read decides (P14)
         new = users.insert_new(connection, {user_id: said for user_id, said in told.items() if user_id not in out})
-    _ask_for_linked(engine, frozenset[str]().union(*(secondary_ids(told[user_id]) for user_id in new)))
+        users.mark_known(connection, frozenset[str]().union(*(secondary_ids(told[user_id]) for user_id in new)))
     known = {user_id: said for user_id, said in told.items() if user_id not in new}
     if not known:
         return len(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event as events, text
 
 from tests.simulator.running import Simulator, eventually
 from tests.worker.sync.asking import asking, settings_for
@@ -332,3 +333,20 @@ def test_whom_a_new_row_names_as_linked_is_asked_for_if_we_have_them(engine: Eng
     assert row(engine, "sms|1").asks
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 2
+
+
+def test_whom_a_new_row_names_is_asked_for_though_the_process_dies(engine: Engine) -> None:
+    told(engine, {"sms|1": profile("sms|1", 0)})
+    linked = [{"provider": "auth0", "user_id": "a"}, {"provider": "sms", "user_id": "1"}]
+    transactions = iter(range(100))
+
+    def die(_: Connection) -> None:
+        if next(transactions) == 1:
+            raise SystemExit
+
+    events.listen(engine, "begin", die)
+    with contextlib.suppress(SystemExit):
+        told(engine, {"auth0|a": profile("auth0|a", 5, identities=linked)})
+    events.remove(engine, "begin", die)
+    told(engine, {"auth0|a": profile("auth0|a", 5, identities=linked)})
+    assert row(engine, "sms|1").asks
