@@ -63,15 +63,19 @@ def seen(connection: Connection, run_id: int, ids: Sequence[str]) -> list[str]:
 _EXTRA = text("""
 INSERT INTO exported (run_id, user_id, suspect)
 SELECT :run, user_id, 'extra' FROM users
-WHERE deleted_at IS NULL AND (synced_at IS NULL OR synced_at < :before)
+WHERE deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM exported WHERE run_id = :run AND exported.user_id = users.user_id)
-  AND NOT EXISTS (SELECT FROM news WHERE news.user_id = users.user_id)
+  AND NOT EXISTS (SELECT FROM news WHERE news.user_id = users.user_id AND (strong OR NOT :though_marked))
 """)
 
 
-def suspect_extra(connection: Connection, run_id: int, before: datetime) -> int:
-    """Suspect those who are live here, were last confirmed before the export began, and are not in it (P12); return how many."""
-    return connection.execute(_EXTRA, {"run": run_id, "before": before}).rowcount
+def suspect_extra(connection: Connection, run_id: int, *, though_marked: bool) -> int:
+    """Suspect those who are live here and are not in the export (P12); return how many. Nobody whose mark asks for a strong read.
+
+    Who came since it began is among them, and costs a read. That a row was written since says nothing: by an event, perhaps,
+    that came late. `though_marked`: nor does a mark, which such an event may clear.
+    """
+    return connection.execute(_EXTRA, {"run": run_id, "though_marked": though_marked}).rowcount
 
 
 def suspects(connection: Connection, run_id: int, after: str, rows: int) -> list[tuple[str, str]]:

@@ -171,7 +171,7 @@ class Reconcile:
     def _doubt_the_rest(self, run: Run) -> None:
         """Mark for a strong read who is live here and was not in the export: absence alone deletes nobody (P12)."""
         with self.engine.begin() as connection:
-            extra = comparisons.suspect_extra(connection, run.id, run.started_at)
+            extra = comparisons.suspect_extra(connection, run.id, though_marked=True)
         after, left = "", True
         while left:
             with self.engine.begin() as connection:

@@ -186,7 +186,7 @@ class Verify:
                 progress.users = self.drift.users
                 self.watch(progress)
         with self.engine.begin() as connection:
-            comparisons.suspect_extra(connection, run.id, run.started_at)
+            comparisons.suspect_extra(connection, run.id, though_marked=False)
 
     def _suspects(self, run: Run, batch: Batch) -> list[tuple[str, str]]:
         """Note whom a batch tells of; return those of the suspects who are to be read at once, the others are noted as such."""

@@ -180,15 +180,20 @@ def test_who_is_absent_is_asked_for_and_not_deleted(engine: Engine, reconcile: C
     assert report(engine)[1]["extra"] == 1
 
 
-def test_who_was_confirmed_since_the_export_began_is_no_absentee(
-    engine: Engine, reconcile: Callable[..., float | None]
+@pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "marked, but not for a strong read"])
+def test_an_event_that_came_late_hides_nobody_who_is_absent(
+    engine: Engine, reconcile: Callable[..., float | None], marked: bool
 ) -> None:
+    """It writes the row after the export began, or clears the mark after its end; a strong read says whether they are there."""
     want(engine)
     while reconcile(1) != 0:  # the budget's bucket begins empty
         pass
-    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|fresh', now()) RETURNING 1")
+    ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|late', now()) RETURNING 1")
+    if marked:
+        ask(engine, "INSERT INTO news (user_id) VALUES ('auth0|late') RETURNING 1")
     run_dry(reconcile)
-    assert ask(engine, "SELECT count(*) FROM news") == 0
+    assert ask(engine, "SELECT deleted_at FROM users WHERE user_id = 'auth0|late'") is None
+    assert ask(engine, "SELECT strong FROM news")
 
 
 def test_a_row_dated_ahead_of_the_tenant_is_asked_for_and_mended_by_that_alone(
@@ -214,15 +219,15 @@ def test_a_row_dated_ahead_of_the_tenant_is_asked_for_and_mended_by_that_alone(
     assert ask(engine, "SELECT count(*) FROM users WHERE email = 'wrong@example.com' AND user_id <> :id", id=since) == 0
 
 
-def test_who_is_absent_and_marked_already_is_not_marked_again(
+def test_who_is_absent_and_is_to_be_read_strongly_already_is_not_marked_again(
     engine: Engine, reconcile: Callable[..., float | None]
 ) -> None:
     ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
-    number = ask(engine, "INSERT INTO news (user_id) VALUES ('auth0|absent') RETURNING number")
+    number = ask(engine, "INSERT INTO news (user_id, strong) VALUES ('auth0|absent', true) RETURNING number")
     want(engine)
     run_dry(reconcile)
     assert report(engine)[1]["extra"] == 0
-    assert ask(engine, "SELECT number FROM news WHERE NOT strong") == number
+    assert ask(engine, "SELECT number FROM news") == number
 
 
 def test_a_wish_made_during_a_run_outlives_it(engine: Engine, reconcile: Callable[..., float | None]) -> None:
