@@ -95,8 +95,8 @@ def test_what_no_webhook_brings_is_pulled_and_status_tells_quiet_from_broken(pla
         simulate(stage, "POST", "streams/pause")
         stage.live(60)
         stage.burst(60, 0)
-        stage.wait_until(lambda: says(stage, "though the tenant's log has news", **impatient), "a broken stream")
-        assert "broken: the log has news" in stage.understudy("status", **impatient).out
+        stage.wait_until(lambda: says(stage, "though the tenant has news", **impatient), "a broken stream")
+        assert "broken: the tenant has news" in stage.understudy("status", **impatient).out
         stage.wait_until(stage.is_right, "the copy to be right while the stream is still paused")
         assert stage.counter("log_records_missed") > 60
 
