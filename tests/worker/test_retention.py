@@ -76,7 +76,12 @@ ROWS = {
         ),
     ),
     "exported": (
-        "INSERT INTO exported (run_id, user_id) SELECT id, 'a' FROM runs WHERE state = 'failed'",
+        (
+            "INSERT INTO exported (run_id, user_id) SELECT id, 'a' FROM runs WHERE state = 'failed'; "
+            "WITH killed AS (INSERT INTO runs (kind, started_at, leased_until) "
+            "VALUES ('verify', now() - interval '4 days', now() - interval '4 days') RETURNING id) "
+            "INSERT INTO exported (run_id, user_id) SELECT id, 'a' FROM killed"
+        ),
         "INSERT INTO exported (run_id, user_id) SELECT id, 'a' FROM runs WHERE state = 'running'",
     ),
     "processes": (

@@ -69,13 +69,13 @@ WHERE deleted_at IS NULL
 """)
 
 
-def suspect_extra(connection: Connection, run_id: int, *, though_marked: bool) -> int:
-    """Suspect those who are live here and are not in the export (P12); return how many. Nobody whose mark asks for a strong read.
+def suspect_extra(connection: Connection, run_id: int, *, though_marked: bool) -> None:
+    """Suspect those who are live here and are not in the export (P12); nobody whose mark asks for a strong read.
 
     Who came since it began is among them, and costs a read. That a row was written since says nothing: by an event, perhaps,
     that came late. `though_marked`: nor does a mark, which such an event may clear.
     """
-    return connection.execute(_EXTRA, {"run": run_id, "though_marked": though_marked}).rowcount
+    connection.execute(_EXTRA, {"run": run_id, "though_marked": though_marked})
 
 
 def suspects(connection: Connection, run_id: int, after: str, rows: int) -> list[tuple[str, str]]:

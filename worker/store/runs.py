@@ -37,6 +37,11 @@ DELETE FROM exported WHERE (run_id, user_id) IN (
   SELECT run_id, user_id FROM exported
   WHERE run_id NOT IN (SELECT id FROM runs WHERE state = 'running') LIMIT :rows)
 """)
+# Nobody goes on with a verify, and the next may be long in coming.
+_FAIL_THE_DEAD = text("""
+UPDATE runs SET state = 'failed', ended_at = leased_until, leased_until = NULL
+WHERE kind = 'verify' AND state = 'running' AND leased_until < now()
+""")
 _CLEAN = text("""
 DELETE FROM runs WHERE id IN (
   SELECT id FROM runs WHERE state <> 'running' AND coalesce(ended_at, started_at) < now() - :keep
@@ -46,6 +51,7 @@ DELETE FROM runs WHERE id IN (
 
 def clean(connection: Connection, keep: timedelta, *, rows: int = 2000) -> int:
     """Delete ended runs that are older than `keep`, and what ended runs left behind, at most `rows` of each; return how many."""
+    connection.execute(_FAIL_THE_DEAD)
     notes = connection.execute(_CLEAN_NOTES, {"rows": rows}).rowcount
     return notes + connection.execute(_CLEAN, {"keep": keep, "rows": rows}).rowcount
 

@@ -27,7 +27,13 @@ log = get_logger(__name__)
 
 
 class AtIt(Permanent):
-    """Another process is at it."""
+    """Another process is at it, or was until its lease ends."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"another {kind} is under way, or was killed less than a minute ago: `understudy status` shows how far it is, "
+            "try again in a minute"
+        )
 
 
 @dataclass(slots=True)
@@ -80,7 +86,7 @@ class Backfill:
                 feeds.keep_place(connection, name, back=back)
             run = runs.begin(connection, "backfill")
         if run is None:
-            raise AtIt("another backfill is under way; this one would only repeat it")
+            raise AtIt("backfill")
         self.progress = Progress(**run.report, total=self.everyone.total())
         try:
             self._read(run)

@@ -171,13 +171,14 @@ class Reconcile:
     def _doubt_the_rest(self, run: Run) -> None:
         """Mark for a strong read who is live here and was not in the export: absence alone deletes nobody (P12)."""
         with self.engine.begin() as connection:
-            extra = comparisons.suspect_extra(connection, run.id, though_marked=True)
-        after, left = "", True
+            comparisons.suspect_extra(connection, run.id, though_marked=True)
+        extra, after, left = 0, "", True
         while left:
             with self.engine.begin() as connection:
                 suspects = comparisons.suspects(connection, run.id, after, _MARKED_AT_ONCE)
                 users.mark(connection, [UserNews(user_id, strong=True) for user_id, _ in suspects])
             left = bool(suspects)
+            extra += len(suspects)  # whoever was killed over them had suspected them before
             after = suspects[-1][0] if suspects else after
         report = {**run.report, "extra": extra}
         with self.engine.begin() as connection:

@@ -144,7 +144,7 @@ class Verify:
         with self.engine.begin() as connection:
             run = runs.begin(connection, "verify", resume=False)
         if run is None:
-            raise AtIt("another verify is under way")
+            raise AtIt("verify")
         state = "failed"
         try:
             with closing(_StrongReads(self.tenant, self.budget)) as reads:
