@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
 import psutil
+import psycopg
 
-from local.processes import Process
 from tests.journeys.stage import SCRIPTS, Stage
 from worker.store import feeds, runs
 from worker.sync import drain, refresh
@@ -50,11 +51,6 @@ def let_leases_end(stage: Stage) -> None:
         stage.execute(f"UPDATE {lease} - {_interval(length)}")
 
 
-def begin(stage: Stage, *arguments: str) -> Process:
-    """Start a command of ours; what it says is in the stage's output, under its first word."""
-    return stage.processes.start(arguments[0], [SCRIPTS / "understudy", *arguments], env=stage.environ)
-
-
 def hang_once(stage: Stage, method: str, path: str) -> None:
     """Let the tenant leave one call, the next of its kind, without an answer for a minute."""
     match = {"method": method, "path": path}
@@ -64,6 +60,31 @@ def hang_once(stage: Stage, method: str, path: str) -> None:
 def hangs(stage: Stage) -> bool:
     """Say whether somebody waits for the answer that `hang_once` holds back."""
     return all(fault["times"] == 0 for fault in stage.tenant.control("GET", "faults")["faults"])
+
+
+@contextmanager
+def killed(stage: Stage, *command: str) -> Iterator[None]:
+    """Start a command of ours, and kill it where the context ends: it must not be over by then."""
+    process = stage.processes.start(command[0], [SCRIPTS / "understudy", *command], env=stage.environ)
+    yield
+    stage.processes.check()
+    process.kill()
+
+
+@contextmanager
+def held_before(stage: Stage, table: str, when: str, doing: str = "INSERT OR UPDATE") -> Iterator[Callable[[], bool]]:
+    """Hold up whoever is about to write such a row (`NEW.state = 'complete'`); yield what says whether somebody is."""
+    trigger = (
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN coalesce(NEW, OLD); END $$; "
+        f"CREATE TRIGGER hold BEFORE {doing} ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION hold()"
+    )
+    waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    with psycopg.connect(stage.database_url, autocommit=True) as lock:
+        lock.execute("SELECT pg_advisory_lock(1)")
+        stage.execute(trigger)
+        yield lambda: stage.count(waiting) > 0
+    stage.execute(f"DROP TRIGGER hold ON {table}; DROP FUNCTION hold()")
 
 
 def is_leased(stage: Stage, table: str, where: str) -> bool:

@@ -232,10 +232,14 @@ class Stage:
         counts = self.counts()
         return counts.pending == counts.marks == 0 and not compare(self.tenant.truth(), self.database_url)[1]
 
-    def assert_equal(self, *, at_least: int = 1, parked: int = 0) -> None:
-        """Settle, then: everybody is there with all they have (logins too), nothing is lost, nothing good was parked."""
+    def assert_equal(self, *, at_least: int = 1, parked: int = 0, documented: bool = False) -> None:
+        """Settle, then: everybody is there with all they have (logins too), nothing is lost, nothing good was parked.
+
+        `documented`: but for `locale`, which Auth0 documents for no export and no event (P2).
+        """
         self.settle()
-        users, differences = compare(self.tenant.truth(), self.database_url)
+        users, found = compare(self.tenant.truth(), self.database_url)
+        differences = [one for one in found if not (documented and one.attribute == "profile.locale")]
         assert not differences, "\n".join(map(str, differences[:20])) + "\n" + self.output.tail()
         assert users >= at_least
         assert self.counts().parked == parked

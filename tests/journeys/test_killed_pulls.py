@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.journeys.conftest import OnStage
@@ -12,6 +11,7 @@ from tests.journeys.kills import (
     Kill,
     hang_once,
     hangs,
+    held_before,
     is_leased,
     kill_children,
     kill_everything,
@@ -20,7 +20,7 @@ from tests.journeys.kills import (
 )
 from tests.journeys.stage import Stage
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
 EVENT_TOKEN = "the-event-stream's-own-token"
 DATABASE = "Username-Password-Authentication"  # whose users have no `locale`, which no event tells
@@ -129,12 +129,12 @@ def kill_in_the_middle_of_a_redelivery(stage: Stage) -> None:
 
 
 def kill_who_has_just_started_a_stream(stage: Stage) -> None:
-    """Kill heal when the disabled stream runs again and nothing is written down of it, held up by a lock of ours."""
+    """Kill heal when the disabled stream runs again and nothing is written down of it."""
     stage.tenant.control("POST", "event-streams/disable")
     stage.sign_up(10, connection=DATABASE, login=False)  # of which no event ever tells
-    with psycopg.connect(stage.database_url) as lock:
-        lock.execute("LOCK TABLE counters IN SHARE MODE")
-        stage.wait_until(lambda: event_stream(stage)["status"] == "enabled", "the stream to be started")
+    with held_before(stage, "counters", "NEW.name = 'streams_started'") as is_held:
+        stage.wait_until(is_held, "the stream to be started")
+        assert event_stream(stage)["status"] == "enabled"
         kill_everything(stage)
 
 
