@@ -17,7 +17,7 @@ from simulator.users_api import SEARCH_CAP, number_of
 RETENTION_DAYS = {"free": 1, "essentials": 5, "professional": 10}
 """Days that a plan keeps its log (Log Data Retention, Auth0 docs); the others 30."""
 _DAY = 86_400
-_DATE = re.compile(r'date:\[\s*"?([^\s"]+)"?\s+TO\s+"?([^\s"\]]+)"?\s*\]')
+_DATE = re.compile(r'date:\[\s*"?([^\s"]+)"?\s+TO\s+"?([^\s"\]}]+)"?\s*([\]}])')
 
 
 class LogsApi:
@@ -87,7 +87,7 @@ def _date_of(record: LogRecord) -> str:
 
 
 def _condition(q: str | None) -> Callable[[LogRecord], bool]:
-    """Read `type:s`, `type:(s OR f)`, `date:[a TO b]`, joined by AND. Auth0 takes more; ApiError 400 says so here."""
+    """Read `type:s`, `type:(s OR f)`, `date:[a TO b]` and `date:[a TO b}` (without b), joined by AND. Auth0 takes more; ApiError 400 says so here."""
     conditions = [_single(part.strip()) for part in q.split(" AND ")] if q else []
     return lambda record: all(holds(record) for holds in conditions)
 
@@ -99,10 +99,10 @@ def _single(part: str) -> Callable[[LogRecord], bool]:
     match = _DATE.fullmatch(part)
     if match is None:
         raise invalid_query("This simulator searches logs by type and date alone")
-    since, until = match[1], "~" if match[2] == "*" else match[2]
-    if since == "*":
-        since = ""
-    return lambda record: since <= (date := _date_of(record)) and date[: len(until)] <= until
+    since, until = match[1].replace("*", ""), match[2].replace("*", "~")
+    if match[3] == "}":
+        return lambda record: bool(date := _date_of(record)) and since <= date < until
+    return lambda record: bool(date := _date_of(record)) and since <= date and date[: len(until)] <= until
 
 
 def _sorted(records: list[LogRecord], sort: str | None) -> list[LogRecord]:

@@ -187,7 +187,9 @@ class Parts:
         """Return the loop that pulls the tenant's log, None where it is off."""
         if not self.settings.pulls_log:
             return None
-        return CatchUp(self.engine, LogPages(self.tenant), self.budget, self.settings.pull_overlap)
+        # A record's date says when it happened, and so does its place in the log; each may be off by the skew.
+        overlap = self.settings.pull_overlap + 2 * self.settings.log_date_skew
+        return CatchUp(self.engine, LogPages(self.tenant), self.budget, overlap)
 
     def listen(self) -> Listen | None:
         """Return the loop that pulls the tenant's events, None where it is off."""

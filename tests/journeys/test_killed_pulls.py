@@ -36,7 +36,8 @@ def begin_pulling(stage: Stage) -> None:
     """Have the first pull come to its end, which finds somebody."""
     stage.sign_up(1, connection=DATABASE)
     stage.replace_beat()
-    stage.wait_until(lambda: stage.count("feeds WHERE position IS NOT NULL AND leased_until IS NULL") == 1, "a pull")
+    heard = "feeds WHERE name = 'events' AND position IS NOT NULL"
+    stage.wait_until(lambda: pages(stage) + stage.count(heard) > 0 and not is_leased(stage, "feeds", "true"), "a pull")
 
 
 def go_on(stage: Stage) -> None:

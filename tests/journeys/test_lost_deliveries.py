@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def problems(stage: Stage, **settings: str) -> list[str]:
 def says(stage: Stage, *words: str, **settings: str) -> bool:
     said = problems(stage, **settings)
     return all(any(word in problem for problem in said) for word in words)
+
+
+def of_an_hour_ago() -> dict[str, str]:
+    """A record that says nothing, old enough for a pull to go on from."""
+    date = datetime.now(UTC) - timedelta(hours=1)
+    return {"log_id": f"90020{date:%Y%m%d%H%M%S}{0:037d}", "date": f"{date:%Y-%m-%dT%H:%M:%S.000Z}", "type": "seccft"}
 
 
 def runs(stage: Stage) -> int:
@@ -159,6 +166,7 @@ def test_with_event_streams_alone_a_thousand_logins_cost_no_call(play: OnStage) 
 def test_what_aged_out_before_it_was_pulled_is_found_by_a_reconcile(play: OnStage) -> None:
     settings = {**OFTEN, **BOTH, "PULL_EVENTS": "true", "RECONCILE_EVERY": "0"}
     with play(stream=False, settings=settings) as stage:
+        simulate(stage, "POST", "logs", {"records": [of_an_hour_ago()]})
         stage.sign_up(30)  # no stream at all: pulls alone bring them
         stage.wait_until(lambda: stage.count("feeds WHERE position IS NOT NULL") == 2, "both pulls to begin")
         stage.assert_equal(at_least=30)

@@ -1,13 +1,14 @@
-"""The tenant's log by pull: pages by checkpoint, each as it came.
+"""The tenant's log by pull: pages by checkpoint or by date, each as it came.
 
-Source: auth0.com/docs, "Retrieve Log Events Using the Management API": a page holds what stands behind `from` in the order
-of log_ids, and its `Link` names the next. What an expired `from` is answered with is not documented: 400 and 404 both mean it.
+Source: auth0.com/docs, "Retrieve Log Events Using the Management API" and "Log Search Query Syntax": a page by checkpoint
+holds what stands behind `from` in the order of log_ids, and its `Link` names the next; a search shows 1,000 records. What
+an expired `from` is answered with is not documented: 400 and 404 both mean it.
 """
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
@@ -18,10 +19,14 @@ from auth0.management.core.request_options import RequestOptions
 
 from worker.auth0.client import NO_RETRIES, Tenant
 from worker.auth0.transport import Answer, NotUsable
+from worker.domain.feeds import Entry
 from worker.domain.news import news_date
 
 TAKE: Final = 100
 """Records in a page, Auth0's most."""
+
+# A record's date may be seconds off, and the time of an answer is told in whole ones. A later date is wrong.
+_SLACK: Final = timedelta(minutes=1)
 
 T = TypeVar("T")
 
@@ -30,23 +35,28 @@ _NEXT: Final = re.compile(r'<[^>]*[?&]from=([^&>]+)[^>]*>;\s*rel="?next')
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the log: `body` as it came, `last` the log_id to go on from (None: nothing new), times by Auth0's clock."""
+    """A page of the log: `body` as it came, with `count` records, in that order; served at `served_at` by Auth0's clock."""
 
     body: bytes = field(repr=False)
     count: int
-    last: str | None
-    latest: datetime
-    """The newest date among its records, never after `served_at`; `served_at` where none has one."""
+    records: Sequence[Entry] = field(repr=False)
+    """Those that have a log_id; a date is None where it says none, or one that is still to come."""
     served_at: datetime
+    is_the_end: bool
+    """Whether there was no more than this."""
 
     @property
-    def is_the_end(self) -> bool:
-        """Whether the log had no more than this."""
-        return self.count < TAKE
+    def last(self) -> str | None:
+        """The log_id to go on from; None: there is nothing new."""
+        return self.records[-1].log_id if self.records else None
 
 
 class CheckpointExpired(Exception):  # no error: the reading begins anew
-    """Auth0 no longer has the record to go on from."""
+    """Auth0 no longer has the record to go on from, and said so at `served_at`, by its clock."""
+
+    def __init__(self, served_at: datetime) -> None:
+        super().__init__("the checkpoint has expired")
+        self.served_at = served_at
 
 
 class LogPages:
@@ -56,21 +66,22 @@ class LogPages:
         self._tenant = tenant
 
     def after(self, log_id: str) -> Page:
-        """Return the page behind a record; raises CheckpointExpired."""
+        """Return the page behind a record, in the order of log_ids; raises CheckpointExpired."""
         page = self._ask({"from": log_id, "take": TAKE}, _read_page_or_none)
-        if page is None:
-            raise CheckpointExpired
+        if isinstance(page, datetime):
+            raise CheckpointExpired(page)
         return page
 
-    def since(self, date: datetime) -> Page:
-        """Return the first records dated `date` or later, to go on from the first; an empty page where there are none.
+    def before(self, date: datetime) -> Page:
+        """Return the newest record dated earlier than `date`; an empty page where there is none."""
+        return self._search(f"date:[* TO {_said(date)}}}", sort="date:-1", per_page=1, page=0)
 
-        Ordered by date, which is not the order of log_ids: what is written out of order stands among the records, or behind
-        the first.
-        """
-        said = date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        asked = {"q": f'date:["{said}" TO *]', "sort": "date:1", "per_page": TAKE, "page": 0}
-        return self._ask(asked, _read_first_page)
+    def since(self, date: datetime, number: int) -> Page:
+        """Return a page, of ten at most, of the records dated `date` or later, in the order of their dates."""
+        return self._search(f"date:[{_said(date)} TO *]", sort="date:1", per_page=TAKE, page=number)
+
+    def _search(self, q: str, **how: Any) -> Page:
+        return self._ask({"q": q, **how}, _read_page)
 
     def _ask(self, parameters: dict[str, Any], read: Callable[[Answer], T]) -> T:
         options: RequestOptions = {**NO_RETRIES, "additional_query_parameters": parameters}
@@ -82,6 +93,10 @@ class LogPages:
         )
 
 
+def _said(date: datetime) -> str:
+    return date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
 class _Peek(msgspec.Struct, gc=False):
     log_id: Any = None
     date: Any = None
@@ -90,31 +105,28 @@ class _Peek(msgspec.Struct, gc=False):
 _RECORDS = msgspec.json.Decoder(list[_Peek])
 
 
-def _read_page_or_none(answer: Answer) -> Page | None:
+def _read_page_or_none(answer: Answer) -> Page | datetime:
+    """Return the page, or when it was said that there is none behind that record any more."""
     body = answer.json_object()
     if answer.status in (400, 404) and body is not None and body.get("statusCode") == answer.status:
-        return None
+        return _served_at(answer)
     return _read_page(answer)
 
 
-def _read_first_page(answer: Answer) -> Page:
-    page = _read_page(answer)
-    first = next(
-        (one.log_id for one in _records(answer.body) or () if isinstance(one.log_id, str) and one.log_id), None
-    )
-    return replace(page, last=first)
-
-
 def _read_page(answer: Answer) -> Page:
-    records = _records(answer.body) if answer.status == 200 else None
-    if records is None:
+    found = _records(answer.body) if answer.status == 200 else None
+    if found is None:
         raise NotUsable
     served_at = _served_at(answer)
-    dates = [date for one in records if (date := news_date(one.date, served_at + timedelta(days=1))) is not None]
+    records = [
+        Entry(one.log_id, news_date(one.date, served_at + _SLACK))
+        for one in found
+        if isinstance(one.log_id, str) and one.log_id
+    ]
     link = _NEXT.search(answer.headers.get("link", ""))
-    ids = [one.log_id for one in records if isinstance(one.log_id, str) and one.log_id]
-    last = None if not records else unquote(link[1]) if link else ids[-1] if ids else None
-    return Page(answer.body, len(records), last, min(max(dates, default=served_at), served_at), served_at)
+    if link and records:
+        records[-1] = records[-1]._replace(log_id=unquote(link[1]))
+    return Page(answer.body, len(found), records, served_at, is_the_end=len(found) < TAKE)
 
 
 def _records(body: bytes) -> Sequence[_Peek] | None:

@@ -1,39 +1,39 @@
-"""Where a pull goes on: checkpoints of the tenant's log, and how far back the next reading begins (P23)."""
+"""Where a pull goes on: checkpoints of the tenant's log, and which of them nothing can come to stand before any more (P23)."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
-
-# Checkpoints are kept this densely: a twentieth of the overlap, so that no history is longer than some twenty of them.
-_SHARE = 20
 
 
 class Checkpoint(NamedTuple):
-    """A log_id, and the newest date among the records up to it (Auth0's clock)."""
+    """A record of the log to go on from: its log_id, and its date (Auth0's clock)."""
 
     log_id: str
     at: datetime
 
 
-def remember(history: Sequence[Checkpoint], new: Checkpoint, overlap: timedelta) -> list[Checkpoint]:
-    """Add a checkpoint, the newest last; drop those that no overlap reaches any more, but for the last of them."""
-    kept = [*history]
-    if not kept or new.at - kept[-1].at >= overlap / _SHARE:
-        kept.append(new)
-    while len(kept) > 1 and kept[1].at <= new.at - overlap:
-        del kept[0]
-    return kept
+class Entry(NamedTuple):
+    """A record of the log as it stands there; `date` None where it says none that can be right."""
+
+    log_id: str
+    date: datetime | None
 
 
-def begin_again_from(history: Sequence[Checkpoint], now: datetime, overlap: timedelta) -> str | None:
-    """Return the newest checkpoint that is older than the overlap, else the oldest there is; None without any.
+def settle(history: Sequence[Checkpoint], page: Sequence[Entry], until: datetime) -> list[Checkpoint]:
+    """Return what `history` becomes by a page that begins behind its last: first the newest record to begin behind again.
 
-    Auth0 orders its log by ids, and writes records late: what was read to its end may since have grown in its middle.
-    `now` is Auth0's clock too.
+    Auth0 orders its log by ids, not by dates, and writes records late: what was read may still grow in its middle. It does
+    not grow before a record that is older than the latest can be (dated `until` or earlier), unless a younger one stands
+    before that. While none does, the last record of the page is the last of the history: what stands behind it may settle
+    too. Records without a date settle nothing, and hold nothing up.
     """
-    old = [one for one in history if one.at <= now - overlap]
-    chosen = old[-1] if old else next(iter(history), None)
-    return None if chosen is None else chosen.log_id
+    old = list(takewhile(lambda one: one.date is None or one.date <= until, page))
+    dated = [Checkpoint(one.log_id, one.date) for one in old if one.date is not None]
+    newest = dated[-1] if dated else history[0]
+    if not page or len(old) < len(page) or page[-1].log_id == newest.log_id:
+        return [newest]
+    return [newest, Checkpoint(page[-1].log_id, newest.at)]
 
 
 def log_retention(plan: str) -> timedelta:

@@ -26,7 +26,7 @@ INSERT INTO feeds (name, stands_for) VALUES (:name, now() - :back) ON CONFLICT (
 """)
 
 _MOVE = text("""
-UPDATE feeds SET position = :position, history = CAST(:history AS jsonb), stands_for = greatest(stands_for, :stands_for),
+UPDATE feeds SET position = :position, history = CAST(:history AS jsonb), stands_for = :stands_for,
   moved_at = now(), trouble = NULL, leased_until = now() + :lease
 WHERE name = :name AND tried_at = :tried_at
 """)
@@ -40,7 +40,12 @@ _PUT = text("INSERT INTO inbox (source, encoding, size, body) VALUES (:source, '
 
 @dataclass(slots=True)
 class Place:
-    """Where a pull stands, under our lease. `position` None: nothing to go on from, begin at `stands_for`."""
+    """Where a pull stands, under our lease. `position` None: nothing to go on from, begin at `stands_for`.
+
+    `history` of the log: the record to begin behind when the end is reached, if one is known, and the last that was read
+    before any young one. Where there is no position: when reading by date began, and the date it has reached, once for
+    each page that ended at it.
+    """
 
     name: str
     position: str | None

@@ -19,6 +19,7 @@ from worker.auth0.exports import COVERS, Job
 from worker.auth0.log_pages import TAKE, Page
 from worker.auth0.pace import Grant, Look
 from worker.auth0.search import SearchPage
+from worker.domain.feeds import Entry
 from worker.errors import TenantDown
 
 # A role that rules give, or that somebody else does: what becomes of a list of roles is told apart by these.
@@ -165,14 +166,17 @@ class Answering:
         self._answer(process)
         return page
 
-    def since(self, date: datetime) -> Page:
+    def before(self, date: datetime) -> Page:
         process = self._ask()
-        records = self.people.records
-        places = [place for place in self._written() if records[place]["data"]["date"] >= date.isoformat()]
-        page = self._page(sorted(places, key=lambda place: (records[place]["data"]["date"], place)))
+        page = self._page([place for place in self._by_date() if self._date(place) < date][-1:])
         self._answer(process)
-        first = str(places[0]) if places else None
-        return Page(page.body, page.count, first, page.latest, page.served_at)
+        return page
+
+    def since(self, date: datetime, number: int) -> Page:
+        process = self._ask()
+        page = self._page([place for place in self._by_date() if self._date(place) >= date][number * TAKE :])
+        self._answer(process)
+        return page
 
     def messages(self, offset: str | None, since: datetime) -> Iterator[Message | Sign]:
         process = self._ask()
@@ -191,13 +195,18 @@ class Answering:
         late = self.people.written_late
         return [place for place in range(len(self.people.records)) if late.get(place, 0.0) <= self.people.now]
 
+    def _by_date(self) -> list[int]:
+        return sorted(self._written(), key=self._date)
+
+    def _date(self, place: int) -> datetime:
+        return datetime.fromisoformat(self.people.records[place]["data"]["date"])
+
     def _page(self, places: list[int]) -> Page:
         records = [self.people.records[place] for place in places[:TAKE]]
         flat = [{"_id": one["log_id"], "log_id": one["log_id"], **one["data"]} for one in records]
-        now = self.people.look()
-        dates = [datetime.fromisoformat(one["date"]) for one in flat]
-        last = str(places[:TAKE][-1]) if places else None
-        return Page(json.dumps(flat).encode(), len(flat), last, min(max(dates, default=now), now), now.astimezone(UTC))
+        entries = [Entry(str(place), self._date(place)) for place in places[:TAKE]]
+        now = self.people.look().astimezone(UTC)
+        return Page(json.dumps(flat).encode(), len(flat), entries, now, is_the_end=len(flat) < TAKE)
 
     # Requests
 

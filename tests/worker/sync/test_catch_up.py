@@ -41,6 +41,12 @@ def login(number: int) -> dict[str, Any]:
     }
 
 
+def earlier(hours: float) -> dict[str, Any]:
+    """A login of hours ago."""
+    date = datetime.now(UTC) - timedelta(hours=hours)
+    return login(0) | {"date": f"{date:%Y-%m-%dT%H:%M:%S}.000Z", "log_id": f"905{int(date.timestamp()):053d}"}
+
+
 def inject(auth0: Simulator, *records: Any) -> None:
     auth0.control("POST", "logs", {"records": list(records)})
 
@@ -97,6 +103,18 @@ def test_a_record_that_comes_late_to_stand_before_others_is_read(auth0: Simulato
     assert copy.ask("SELECT FROM news WHERE user_id = 'auth0|late'")
 
 
+@pytest.mark.parametrize("records", [1, 99, 100, 250])
+def test_a_record_that_comes_late_to_stand_before_all_others_is_read(
+    auth0: Simulator, copy: Copy, records: int
+) -> None:
+    inject(auth0, *(login(number) for number in range(100, 100 + records)))
+    copy.pull_logs()
+    inject(auth0, login(99) | {"user_id": "auth0|late"})
+    copy.pull_logs()
+    copy.drain()
+    assert copy.ask("SELECT FROM news WHERE user_id = 'auth0|late'")
+
+
 def test_a_long_log_is_read_on_from_where_a_bounded_run_ended(auth0: Simulator, copy: Copy) -> None:
     inject(auth0, *(login(number) for number in range(950)))
     runs = 1
@@ -110,7 +128,7 @@ def test_a_long_log_is_read_on_from_where_a_bounded_run_ended(auth0: Simulator, 
 def test_the_first_pull_begins_an_overlap_ago_and_not_with_the_whole_log(auth0: Simulator, copy: Copy) -> None:
     inject(
         auth0,
-        *(login(number) | {"date": "2026-01-01T00:00:00.000Z", "log_id": f"90{number:054d}"} for number in range(300)),
+        *(login(number) | {"date": "2026-01-01T00:00:00.000Z", "log_id": f"905{number:053d}"} for number in range(300)),
     )
     inject(auth0, login(300), login(301))
     copy.pull_logs()
@@ -131,7 +149,7 @@ def test_an_expired_checkpoint_begins_with_the_oldest_and_asks_for_a_reconcile(
     auth0: Simulator, copy: Copy, status: int
 ) -> None:
     auth0.control("PUT", "logs", {"expired_status": status})
-    inject(auth0, *(login(number) for number in range(200)))
+    inject(auth0, earlier(1), *(login(number) for number in range(200)))
     copy.pull_logs()
     inject(auth0, *(login(number) for number in range(200, 400)))
     auth0.control("POST", "logs/expire", {"keep": 50})
@@ -141,8 +159,55 @@ def test_an_expired_checkpoint_begins_with_the_oldest_and_asks_for_a_reconcile(
     assert "reconcile_wanted" in copy.conditions()
 
 
+def test_a_log_of_which_nothing_is_left_from_before_a_long_absence_asks_for_a_reconcile(
+    auth0: Simulator, copy: Copy
+) -> None:
+    copy.pull_logs()
+    copy.tell("UPDATE feeds SET stands_for = now() - interval '20 h'")
+    copy.pull_logs()
+    assert not copy.conditions()
+    copy.tell("UPDATE feeds SET stands_for = now() - interval '25 h'")
+    inject(auth0, earlier(26))
+    copy.pull_logs()
+    assert not copy.conditions()
+    copy.tell("UPDATE feeds SET position = NULL, history = '[]', stands_for = now() - interval '27 h'")
+    copy.pull_logs()
+    copy.drain()
+    assert "reconcile_wanted" in copy.conditions()
+    assert copy.marks == 1
+
+
+def test_what_is_left_of_a_log_is_read_though_no_search_shows_all_of_it(auth0: Simulator, copy: Copy) -> None:
+    inject(auth0, earlier(1), earlier(0.9))
+    copy.pull_logs()
+    inject(auth0, *(login(number) for number in range(1700)))
+    auth0.control("POST", "logs/expire", {"keep": 1600})
+    runs = 1
+    while copy.pull_logs(pages=7) is not None:
+        runs += 1
+    copy.drain()
+    assert runs == 3
+    assert copy.marks == 1600
+    inject(auth0, login(1700))
+    assert copy.pull_logs() is None
+    copy.drain()
+    assert copy.marks == 1601
+
+
+def test_each_request_costs_a_token(auth0: Simulator, copy: Copy) -> None:
+    copy.pull_logs()
+    inject(auth0, *(login(number) for number in range(1200)))
+    copy.pull_logs()
+    inject(auth0, earlier(1))
+    copy.pull_logs()
+    auth0.control("POST", "logs/expire", {"keep": 10})
+    copy.pull_logs()
+    asked = auth0.control("GET", "stats")["api_calls_total"]
+    assert copy.budget.counts()["global"]["spent:mass"] == asked
+
+
 def test_only_one_process_pulls_and_one_that_lost_its_lease_keeps_nothing(auth0: Simulator, copy: Copy) -> None:
-    inject(auth0, login(1))
+    inject(auth0, earlier(1), login(1))
     with copy.engine.begin() as connection:
         place = feeds.hold(connection, "logs", back=timedelta(0))
     assert place is not None
@@ -152,7 +217,7 @@ def test_only_one_process_pulls_and_one_that_lost_its_lease_keeps_nothing(auth0:
     copy.pull_logs()
     with copy.engine.begin() as connection:
         assert not feeds.move(connection, place)
-    assert copy.ask("SELECT position FROM feeds")[0][0] == login(1)["log_id"]
+    assert copy.ask("SELECT position FROM feeds")[0][0] == earlier(1)["log_id"]
 
 
 def test_a_missing_scope_is_named_and_stays_with_the_feed(auth0: Simulator, engine: Engine, redis_url: str) -> None:
