@@ -57,9 +57,13 @@ class People(Tenant):
         """Return the roles of somebody that are not ours, in their order."""
         return [role for role in roles_of(self.users[user_id]) if role not in OURS]
 
-    def mask_the_last_link(self) -> None:
-        """Have the last record, of a link, not say whom it linked."""
-        self.records[-1]["data"]["details"]["request"]["body"] = {"link_with": "*****"}
+    def mask_the_last_record(self) -> None:
+        """Have the last record, of a link or a deletion, not say whom it linked or deleted."""
+        data = self.records[-1]["data"]
+        if data["type"] == "sdu":
+            data["user_id"] = ""
+        else:
+            data["details"]["request"]["body"] = {"link_with": "*****"}
 
     def _happened(self) -> None:
         self.users = copy.deepcopy(self.users)
@@ -102,9 +106,10 @@ class Answering:
 
     def search_users(self, user_ids: list[str]) -> SearchPage:
         process = self._ask()
-        lag = getattr(process, "lag", 0.0)
-        index = self.people.at(max(0.0, self.people.now - lag))
-        hits = [copy.deepcopy(index[user_id]) for user_id in user_ids if user_id in index]
+        indexed = {
+            one: self.people.at(max(0.0, self.people.now - process.lags.get(one, process.lag))) for one in user_ids
+        }
+        hits = [copy.deepcopy(index[user_id]) for user_id, index in indexed.items() if user_id in index]
         self._answer(process)
         return SearchPage(hits, frozenset(user_ids))
 
@@ -141,11 +146,10 @@ class Answering:
 
     def begin(self) -> Job:
         process = self._ask()
-        takes = getattr(process, "lag", 0.0)
         name = f"job_{len(self.exports)}"
-        self.exports[name] = (self.people.now + takes, copy.deepcopy(self.people.users))
+        self.exports[name] = (self.people.now + process.lag, copy.deepcopy(self.people.users))
         self._answer(process)
-        return Job(name, takes == 0, name, None)
+        return Job(name, process.lag == 0, name, None)
 
     def look_at(self, job_id: str) -> Job:
         process = self._ask()

@@ -24,6 +24,8 @@ class Tenant:
     records: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: int = 0
+    linked_at_first: dict[str, str] = field(default_factory=dict)
+    """By id: when somebody who is linked now was first created."""
 
     def act(self, act: str, user_id: str, other: str, skew: float, variant: int) -> None:
         user = self.users.get(user_id)
@@ -54,6 +56,7 @@ class Tenant:
             and len(self.users[other]["identities"]) == 1
         ):
             provider, _, key = other.partition("|")
+            self.linked_at_first[other] = self.users[other]["created_at"]
             self._tell("user.deleted", self.users.pop(other), deleted_at=iso(self.now))
             user["identities"] = [
                 *user["identities"],
@@ -67,7 +70,9 @@ class Tenant:
             user["identities"] = user["identities"][:-1]
             user["updated_at"] = iso(self.now)
             self._tell("user.updated", user)
-            self._create(f"{gone['provider']}|{gone['user_id']}")
+            freed = f"{gone['provider']}|{gone['user_id']}"
+            # Auth0 does not say what time an account that is free again was last updated: perhaps when it was first made.
+            self._create(freed, updated_at=self.linked_at_first[freed] if variant else iso(self.now))
             self._api("DELETE", user_id, skew, f"/identities/{gone['provider']}/{gone['user_id']}")
         self.users = copy.deepcopy(self.users)
         self.states.append((self.now, copy.deepcopy(self.users)))
@@ -84,12 +89,12 @@ class Tenant:
         if merged:
             user[place] = merged
 
-    def _create(self, user_id: str) -> None:
+    def _create(self, user_id: str, updated_at: str = "") -> None:
         provider, _, key = user_id.partition("|")
         self.users[user_id] = {
             "user_id": user_id,
             "created_at": iso(self.now),
-            "updated_at": iso(self.now),
+            "updated_at": updated_at or iso(self.now),
             "logins_count": 0,
             "identities": [{"provider": provider, "user_id": key, "connection": "c", "isSocial": False}],
         }

@@ -1,20 +1,19 @@
 """Processes that a test runs one step at a time: real loops, each stopped before every transaction and around every request.
 
 At these points nothing is locked, so whatever else happens meanwhile can happen there, and a process can be killed there.
+One that sleeps stops for whoever watches to let time pass.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from greenlet import getcurrent, greenlet
 from sqlalchemy import Connection, Engine, event
 
 from worker.errors import Error
 
-Point = Literal["transaction", "request", "answer", "over"]
-
-REQUESTS: Final[tuple[Point, ...]] = ("request", "answer")
+Point = Literal["transaction", "request", "answer", "sleep", "over"]
 
 
 class Died(BaseException):
@@ -33,6 +32,10 @@ class Process:
         """What its request ends with, instead of the answer."""
         self.answered: dict[str, bool] = {}
         """Whom strong answers were about, and whether there was such a user."""
+        self.lag = 0.0
+        """In seconds: how far the search index lags that it asks, how long an export takes."""
+        self.lags: dict[str, float] = {}
+        """By user: where the index lags otherwise."""
         self._run = run
         self._greenlet = greenlet(self._live)
         self._greenlet.process = self
@@ -54,16 +57,23 @@ class Process:
             raise Died
 
     def go_on(self, until: Point) -> None:
-        """Run until it stands before this, or is over."""
+        """Run until it stands before this, sleeps, or is over."""
         while self.at != "over":
             self._greenlet.switch()
-            if self.at == until:
+            if self.at in (until, "sleep"):
                 return
 
     def die(self) -> None:
         """Kill it where it stands."""
         self.dead = True
         self.go_on("over")
+
+
+def sleep(_seconds: float) -> None:
+    """Sleep, as long as whoever watches lets this process."""
+    process = current()
+    assert process is not None
+    process.stand("sleep")
 
 
 def current() -> Process | None:
