@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.auth0.pace import GLOBAL, Budget, Group
 from worker.domain.feeds import falls_behind, log_retention
-from worker.errors import BrokerDown, DatabaseDown, SchemaBehind, WrongTenant
+from worker.errors import BrokerDown, DatabaseDown, SchemaBehind
 from worker.settings import Settings
 from worker.store import feeds, rhythm, runs, schema
 from worker.store.feeds import Standing
@@ -383,9 +383,7 @@ async def admit(connection: psycopg.AsyncConnection[Any], domain: str) -> None:
     except psycopg.errors.UndefinedTable:
         raise SchemaBehind("the database is empty: run `understudy db upgrade`") from None
     if row is not None and row[0] != domain:
-        raise WrongTenant(
-            f"this database is a copy of {row[0]}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
-        )
+        raise schema.wrong_tenant(row[0], domain)
 
 
 async def ready(settings: Settings) -> None:

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, text
 from worker.auth0.application import Application, look
 from worker.auth0.pace import GLOBAL, Budget, limits_of
 from worker.commands.findings import Finding, fine, note, wrong
-from worker.commands.stream_checks import streams_of
+from worker.commands.stream_checks import scopes_to_look, streams_of
 from worker.domain.feeds import event_connections
-from worker.errors import Error, TenantDown, WrongTenant
+from worker.errors import Error, SchemaBehind, TenantDown
 from worker.queue import connect_redis
 from worker.settings import Settings
 from worker.setup.run import probe
@@ -36,13 +36,17 @@ def examine() -> Iterator[Finding]:
         yield wrong("settings", says=str(error))
         return
     yield from _settings(settings)
-    yield from _careful("database", _postgresql(settings))
+    of_the_copy = []
+    for finding in _careful("database", _postgresql(settings)):
+        of_the_copy.append(finding)
+        yield finding
+    copy_is_well = any(one.check == "tenant" and one.verdict == "fine" for one in of_the_copy)
     yield from _careful("Redis", _redis(settings))
     found: list[Application] = []
     yield from _careful("Auth0", _tenant(settings, found))
     yield from _careful("webhooks", _webhooks(settings))
     if found and settings.public_url:
-        yield from _careful("streams", streams_of(settings, found[0]))
+        yield from _careful("streams", streams_of(settings, found[0], copy_is_well=copy_is_well))
 
 
 def _careful(title: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -78,7 +82,6 @@ def _postgresql(settings: Settings) -> Iterator[Finding]:
             yield fine("database", says=f"PostgreSQL {version} answers")
             yield _encryption(connection, engine.url.host or "")
             yield from _schema(connection, settings)
-            yield from _alive(connection)
     finally:
         engine.dispose()
 
@@ -95,24 +98,46 @@ def _encryption(connection: Connection, host: str) -> Finding:
 
 
 def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
-    schema.check(connection)
-    yield fine("schema", says=f"at revision {schema.revision(connection)}, as this release needs")
+    try:
+        schema.check(connection)
+    except SchemaBehind as error:
+        yield wrong("schema", says=str(error))
+        return
+    found, needed = schema.revision(connection), schema.needed()
+    if found == needed:
+        yield fine("schema", says=f"at revision {found}, as this release needs")
+    else:
+        yield note(
+            "schema",
+            says=f"at revision {found}, which a newer release made (this one needs {needed}): fine while a release is under way, "
+            "else deploy the newer one here too",
+        )
     kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
-    if kept not in (None, settings.auth0_domain):
-        raise WrongTenant(f"this database is a copy of {kept}, but AUTH0_DOMAIN is {settings.auth0_domain}")
-    yield fine("tenant", says=f"a copy of {settings.auth0_domain}")
+    if kept in (None, settings.auth0_domain):
+        yield fine("tenant", says=f"a copy of {settings.auth0_domain}")
+    else:
+        yield wrong("tenant", says=str(schema.wrong_tenant(kept, settings.auth0_domain)))
+    yield from _alive(connection)
 
 
 def _alive(connection: Connection) -> Iterator[Finding]:
-    quiet = gauges.read(connection).quiet
-    for process in ("worker", "beat"):
-        seconds = quiet.get(process)
+    seen = gauges.read(connection).quiet
+    quiet = {process: seen.get(process) for process in ("worker", "beat")}
+    # A worker notes both, when beat asks it to.
+    unless = ", unless it runs: each is seen only while the other runs" if all(map(_too_quiet, quiet.values())) else ""
+    for process, seconds in quiet.items():
         if seconds is None:
-            yield wrong(process, says=f"has never been seen: start it (`{process}` in the Procfile)")
-        elif seconds > TOO_QUIET:
-            yield wrong(process, says=f"was last seen {seconds:.0f} s ago: start it (`{process}` in the Procfile)")
+            yield wrong(process, says=f"has never been seen: start it (`{process}` in the Procfile){unless}")
+        elif _too_quiet(seconds):
+            yield wrong(
+                process, says=f"was last seen {seconds:.0f} s ago: start it (`{process}` in the Procfile){unless}"
+            )
         else:
             yield fine(process, says=f"seen {seconds:.0f} s ago")
+
+
+def _too_quiet(seconds: float | None) -> bool:
+    return seconds is None or seconds > TOO_QUIET
 
 
 # Redis
@@ -206,13 +231,15 @@ def _scopes(settings: Settings, granted: frozenset[str]) -> Finding:
     needed = scopes_needed(settings)
     missing = [f"{scope} ({why})" for scope, why in needed.items() if scope not in granted]
     optional = _MAY_BE_GRANTED | ({"read:events"} if settings.event_stream_tokens else set())
-    surplus = sorted(granted - needed.keys() - optional)
+    looking = sorted(granted & scopes_to_look(settings) - needed.keys())
+    surplus = sorted(granted - needed.keys() - optional - set(looking))
     take_away = f"take away what is not needed: {', '.join(surplus)}"
     if missing:
         return wrong("scopes", says=f"grant {', '.join(missing)}" + (f"; {take_away}" if surplus else ""))
     if surplus:
         return note("scopes", says=take_away)
-    return fine("scopes", says=", ".join(sorted(granted)))
+    for_doctor = f"; for `understudy doctor` alone: {', '.join(looking)}" if looking else ""
+    return fine("scopes", says=", ".join(sorted(granted - set(looking))) + for_doctor)
 
 
 def _clocks(ahead: float) -> Finding:
@@ -233,11 +260,14 @@ def _limits(settings: Settings, found: Application) -> Finding:
     if found.burst < burst:
         return wrong(
             "limits",
-            says=f"Auth0 allows bursts of {found.burst}, {source} stands for {burst:g}: set your plan, or AUTH0_LIMITS",
+            says=f"Auth0 allows bursts of {found.burst}, {source} stands for {burst:g}: set AUTH0_PLAN to the plan you have, "
+            "or AUTH0_LIMITS to what Auth0 allows",
         )
     if found.burst > burst:
         return note(
-            "limits", says=f"Auth0 allows bursts of {found.burst}, {source} stands for {burst:g}: more would be allowed"
+            "limits",
+            says=f"Auth0 allows bursts of {found.burst}, {source} stands for {burst:g}: more would be allowed"
+            + ("" if settings.auth0_limits else ", set AUTH0_PLAN to the plan you have"),
         )
     return fine(
         "limits", says=f"bursts of {found.burst}, as {source} says; we use {settings.auth0_budget_share:.0%} of it"
@@ -256,7 +286,10 @@ def _connections(settings: Settings) -> Iterator[Finding]:
 
 def _webhooks(settings: Settings) -> Iterator[Finding]:
     if not settings.public_url:
-        yield note("webhooks", says="PUBLIC_URL is not set, so they were not tried")
+        yield note(
+            "webhooks",
+            says="not tried, nor the streams that lead to them: set PUBLIC_URL to where Auth0 finds the web process",
+        )
         return
     probe(settings)
     yield fine("webhooks", says=f"take deliveries at {settings.public_url}")

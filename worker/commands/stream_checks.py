@@ -18,23 +18,37 @@ from worker.store.session import make_engine, reaching_postgresql
 PATIENCE: Final = 20.0
 _LOOK_AGAIN: Final = 0.3
 
-_TESTS: Final = text("SELECT coalesce(max(value), 0) FROM counters WHERE name = 'events_test'")
+# The check of whether what Auth0 sends arrives here.
+_TRIALS: Final[dict[Kind, str]] = {"log": "log delivery", "event": "test event"}
+
+_COUNTED: Final = text("SELECT coalesce(max(value), 0) FROM counters WHERE name = :name")
 _LOGS: Final = text("SELECT EXISTS (SELECT FROM inbox WHERE source = 'logs' AND received_at > now() - :ago)")
 
 
-def streams_of(settings: Settings, application: Application) -> Iterator[Finding]:
-    """Yield how each kind of stream is for which we have a token; raises TenantDown, DatabaseDown."""
-    engine = make_engine(settings, pool_size=1)
+def scopes_to_look(settings: Settings) -> frozenset[str]:
+    """Return the scopes that it takes to look at everything here."""
+    logs = {"read:log_streams"} if settings.log_stream_tokens else set()
+    of_events = {"read:event_streams", "read:event_deliveries", "update:event_streams"}
+    return frozenset(logs | (of_events if settings.event_stream_tokens else set()))
+
+
+def streams_of(settings: Settings, application: Application, *, copy_is_well: bool) -> Iterator[Finding]:
+    """Yield how each kind of stream is for which we have a token; raises TenantDown, DatabaseDown.
+
+    Whether something arrives here is left out unless `copy_is_well`: it is read in the database.
+    """
+    engine = make_engine(settings, pool_size=1) if copy_is_well else None
     try:
         if settings.log_stream_tokens:
             yield from _stream(settings, application, "log", engine)
         if settings.event_stream_tokens:
             yield from _stream(settings, application, "event", engine)
     finally:
-        engine.dispose()
+        if engine is not None:
+            engine.dispose()
 
 
-def _stream(settings: Settings, application: Application, kind: Kind, engine: Engine) -> Iterator[Finding]:
+def _stream(settings: Settings, application: Application, kind: Kind, engine: Engine | None) -> Iterator[Finding]:
     scope, check = f"read:{kind}_streams", f"{kind} stream"
     if scope not in application.scopes:
         yield note(check, says=f"not looked at, which takes the scope {scope}: see its health in Auth0's dashboard")
@@ -53,6 +67,9 @@ def _stream(settings: Settings, application: Application, kind: Kind, engine: En
     yield fine(check, says=f"{ours[0].status}, and leads to us")
     if kind == "event":
         yield from _failures(settings, application, ours)
+    if engine is None:
+        yield note(_TRIALS[kind], says="not waited for: what is wrong with the database comes first")
+    elif kind == "event":
         yield _test_event(settings, application, ours[0], engine)
     else:
         yield _log_delivery(application, engine)
@@ -76,34 +93,54 @@ def _test_event(settings: Settings, application: Application, stream: Stream, en
         return note(
             "test event", says="not sent, which takes the scope update:event_streams: send one in Auth0's dashboard"
         )
-    with reaching_postgresql(), engine.connect() as connection:
-        before = connection.execute(_TESTS).scalar_one()
+    before, refused = _counted(engine, "events_test"), _counted(engine, "unauthorized_events")
     if not send_test_event(settings, application, stream):
         return note("test event", says="Auth0 did not send one: send it in Auth0's dashboard")
-    seconds = _waited_until(engine, lambda connection: connection.execute(_TESTS).scalar_one() > before)
-    if seconds is None:
-        return wrong(
-            "test event",
-            says=f"Auth0 sent one and it was not drained within {PATIENCE:.0f} s: is PUBLIC_URL open to Auth0's addresses, "
-            "is the stream's token among EVENT_STREAM_TOKENS, does a worker run?",
-        )
-    return fine("test event", says=f"sent by Auth0, drained here after {seconds:.1f} s")
+    seconds = _waited_until(engine, lambda connection: _count(connection, "events_test") > before)
+    if seconds is not None:
+        return fine("test event", says=f"sent by Auth0, drained here after {seconds:.1f} s")
+    if _counted(engine, "unauthorized_events") > refused:
+        return wrong("test event", says=_wrong_token("EVENT_STREAM_TOKENS"))
+    return wrong(
+        "test event",
+        says=f"Auth0 sent one and it was not drained within {PATIENCE:.0f} s: is PUBLIC_URL open to Auth0's addresses, "
+        "does a worker run?",
+    )
 
 
 def _log_delivery(application: Application, engine: Engine) -> Finding:
     """Auth0 logs that we asked for a token, and that record comes by the log stream as every other does."""
+    refused = _counted(engine, "unauthorized_logs")
 
     def arrived(connection: Connection) -> bool:
         ago = timedelta(seconds=time.monotonic() - application.asked_at)
         return bool(connection.execute(_LOGS, {"ago": ago}).scalar_one())
 
-    if _waited_until(engine, arrived) is None:
-        return note(
-            "log delivery",
-            says=f"none within {PATIENCE:.0f} s, though Auth0 logs that we asked for a token: is PUBLIC_URL open to Auth0's "
-            "addresses, is the stream's token among LOG_STREAM_TOKENS? Auth0 may be slow: try again",
-        )
-    return fine("log delivery", says="one came from Auth0 just now")
+    if _waited_until(engine, arrived) is not None:
+        return fine("log delivery", says="one came from Auth0 just now")
+    if _counted(engine, "unauthorized_logs") > refused:
+        return wrong("log delivery", says=_wrong_token("LOG_STREAM_TOKENS"))
+    return note(
+        "log delivery",
+        says=f"none within {PATIENCE:.0f} s, though Auth0 logs that we asked for a token: is PUBLIC_URL open to Auth0's "
+        "addresses? Auth0 may be slow: try again",
+    )
+
+
+def _wrong_token(setting: str) -> str:
+    return (
+        f"what came was refused, since its token is none of {setting}: give the stream the first of them "
+        "(`understudy setup --send-tokens`)"
+    )
+
+
+def _counted(engine: Engine, name: str) -> int:
+    with reaching_postgresql(), engine.connect() as connection:
+        return _count(connection, name)
+
+
+def _count(connection: Connection, name: str) -> int:
+    return int(connection.execute(_COUNTED, {"name": name}).scalar_one())
 
 
 def _waited_until(engine: Engine, true: Callable[[Connection], bool]) -> float | None:

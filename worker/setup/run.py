@@ -55,7 +55,7 @@ def _probe(url: str, headers: dict[str, str], setting: str) -> None:
         ) from None
     if answer.status_code == 401:
         raise Unreachable(
-            f"{url} refuses the first of {setting}: deploy the web process with the same setting, then run setup again"
+            f"{url} refuses the first of {setting}: deploy the web process with the same setting, then try again"
         )
     if answer.status_code == 503:
         raise Unreachable(f"{url} cannot store deliveries now: ask its /readyz why")

@@ -92,9 +92,14 @@ def claim_tenant(connection: Connection, domain: str) -> None:
         kept = connection.execute(text("SELECT domain FROM tenant")).scalar()
         connection.commit()
     if kept != domain:
-        raise WrongTenant(
-            f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
-        )
+        raise wrong_tenant(str(kept), domain)
+
+
+def wrong_tenant(kept: str, domain: str) -> WrongTenant:
+    """Return the error for a copy of `kept` that is asked to be one of `domain`."""
+    return WrongTenant(
+        f"this database is a copy of {kept}, but AUTH0_DOMAIN is {domain}: point one of them at the other, or use an empty database"
+    )
 
 
 def keep_skew(connection: Connection, skew: timedelta) -> None:
