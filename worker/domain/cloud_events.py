@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from worker.domain.news import LATEST, News, Unreadable, changed, gone, inside, news_date, user_id
+from worker.domain.news import EARLIEST, LATEST, News, Unreadable, changed, gone, inside, news_date, user_id
 from worker.domain.users import Profile, profile_time
 
 
@@ -26,7 +26,8 @@ class Heard(NamedTuple):
 def hear(kind: str, time: object, purpose: object, data: object, latest: datetime = LATEST) -> Heard:
     """Return what follows from an event: its `type`, `time`, `a0purpose` and `data` as they came. Never raises.
 
-    A deletion is believed for its id alone: some carried nothing else. A payload without `updated_at` is news (P2).
+    A deletion is believed for its id alone: some carried nothing else. A payload without `updated_at` is news (P2), and so is one
+    that is dated after `latest`: as a snapshot it would not be outdone before then.
     """
     if purpose == "test":
         return Heard("events_test")
@@ -39,7 +40,8 @@ def hear(kind: str, time: object, purpose: object, data: object, latest: datetim
         return Heard("events_user", bad=str(error))
     if subject is None or not isinstance(said, Mapping):
         return Heard("events_user", bad="a user's event without the user's id")
-    if kind != "user.deleted" and profile_time(said.get("updated_at")) is not None:
+    updated_at = profile_time(said.get("updated_at"))
+    if kind != "user.deleted" and updated_at is not None and EARLIEST <= updated_at <= latest:
         return Heard("events_user", snapshot=said)
     date = news_date(said.get("deleted_at"), latest) or news_date(time, latest)
     return Heard("events_user", news=gone(subject, date) if kind == "user.deleted" else changed(subject, date))

@@ -7,6 +7,7 @@ row when newer, and asks for a strong read wherever that alone does not settle i
 from collections.abc import Iterable
 from datetime import datetime
 
+from worker.domain.news import LATEST
 from worker.domain.users import (
     Mark,
     Profile,
@@ -50,11 +51,12 @@ EVENT_COVERS = frozenset(
 
 
 def on_event(
-    row: Row, mark: Mark | None, snapshots: Iterable[Profile], tolerances: Tolerances
+    row: Row, mark: Mark | None, snapshots: Iterable[Profile], tolerances: Tolerances, latest: datetime = LATEST
 ) -> tuple[Verdict, Profile]:
     """Decide on one user's snapshots in a batch, each with an `updated_at`; return the whole profile to write with it.
 
-    Only the newest counts (P6), but every id that any of them gains or loses is to be asked for (P7).
+    Only the newest counts (P6), but every id that any of them gains or loses is to be asked for (P7). A row that is dated after
+    `latest`, by the tenant's own answer, is read strongly: no event would be newer.
     """
     told = list(snapshots)
     newest = max(told, key=_updated_at)
@@ -71,7 +73,8 @@ def on_event(
         return Verdict(ask=True, ask_others=others, expected_gone=gained), said
     known = profile_time(row.profile.get("updated_at")) if row.profile else None
     newer = known is None or date > known
-    if not newer and date == known and not same_content(row.profile, said):
+    contradicts = date == known and not same_content(row.profile, said)
+    if contradicts or (known is not None and known > latest):
         return Verdict(ask=True, ask_others=others, expected_gone=gained), said
     reaches = (
         mark is not None

@@ -6,7 +6,7 @@ Nothing here reads a clock or a database. `on_strong` and `on_search` look at a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -261,7 +261,10 @@ def _canonical_identity(identity: object) -> object:
 
 
 def profile_time(value: object) -> datetime | None:
-    """Read one of Auth0's times ("2025-02-02T17:56:01.573Z"); None for anything else."""
+    """Read one of Auth0's times ("2025-02-02T17:56:01.573Z"); None for anything else, and at the ends of the calendar.
+
+    There another offset names a moment that PostgreSQL holds and Python cannot read back.
+    """
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str):
@@ -270,4 +273,4 @@ def profile_time(value: object) -> datetime | None:
         read = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return read if read.tzinfo else None
+    return read if read.tzinfo and MINYEAR < read.year < MAXYEAR else None

@@ -68,13 +68,13 @@ class EventStream:
 
     def prepare(self, deliveries: Sequence[Delivery[CloudEvent]], now: datetime) -> Writer:
         """Merge what the events say; return what writes profiles and marks."""
-        told = Told()
+        told, latest = Told(), now + HORIZON
         for delivery in deliveries:
             for event in delivery.records:
-                told.learn(delivery.claimed.id, event, now + HORIZON)
-        return partial(self._write, told)
+                told.learn(delivery.claimed.id, event, latest)
+        return partial(self._write, told, latest)
 
-    def _write(self, told: Told, engine: Engine, finish: Finish) -> Mapping[str, int]:
+    def _write(self, told: Told, latest: datetime, engine: Engine, finish: Finish) -> Mapping[str, int]:
         """Write profiles and marks.
 
         News goes first, and so do the ids that a snapshot gains or loses (P7), each in a transaction of its own: a crash
@@ -86,7 +86,7 @@ class EventStream:
                 users.mark(connection, told.news.values())
 
         def rule(held: Held, snapshots: Sequence[Profile]) -> tuple[Verdict, Profile]:
-            return on_event(held.row, held.mark, snapshots, self.tolerances)
+            return on_event(held.row, held.mark, snapshots, self.tolerances, latest)
 
         def end(connection: Connection) -> None:
             finish(connection, {**told.counted, **fresh(self.name, told.dates)}, told.bad)

@@ -1,6 +1,6 @@
 """What an event of an event stream means for the copy."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,27 @@ def test_a_users_event_is_a_snapshot(kind: str) -> None:
 
 def test_without_updated_at_it_is_news_that_asks_for_no_strong_read() -> None:
     assert heard(user_id="auth0|ada", updated_at=7).news == News("auth0|ada", NOON)
+
+
+@pytest.mark.parametrize(
+    "updated_at",
+    [
+        "2099-01-01T00:00:00.000Z",
+        "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00+14:00",
+        "2026-11-01T12:00:00",
+        "2026-06-30T23:59:60Z",
+    ],
+)
+def test_what_is_dated_as_nothing_can_be_is_news_of_the_user(updated_at: str) -> None:
+    said = {"object": {"user_id": "auth0|ada", "updated_at": updated_at, "name": "Ada"}}
+    told = hear("user.updated", TIME, None, said, NOON + timedelta(days=1))
+    assert told == Heard("events_user", news=News("auth0|ada", NOON))
+
+
+def test_a_clock_that_is_a_little_ahead_is_believed() -> None:
+    said = {"object": {"user_id": "auth0|ada", "updated_at": "2026-11-02T12:00:00Z"}}
+    assert hear("user.updated", TIME, None, said, NOON + timedelta(days=1)).snapshot == said["object"]
 
 
 def test_a_deletion_is_believed_for_its_id_alone() -> None:

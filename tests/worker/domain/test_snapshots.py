@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from worker.domain.snapshots import EVENT_COVERS, differing, on_event, on_export, over
-from worker.domain.users import Mark, Profile, Row, Tolerances, Verdict, Write
+from worker.domain.users import Mark, Profile, Row, Tolerances, Verdict, Write, profile_time
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
@@ -54,6 +56,22 @@ def test_only_the_newest_of_a_batch_is_written() -> None:
         row(profile(0)), None, [profile(3, name="c"), profile(9, name="i"), profile(6)], TOLERANCES
     )
     assert (verdict.write, said["name"]) == (Write.SNAPSHOT, "i")
+
+
+def test_whose_row_is_dated_ahead_is_read_strongly() -> None:
+    latest = NOON + timedelta(days=1)
+    ahead = row(profile(2 * 86_400))
+    assert on_event(ahead, mark(0), [profile(9, linked=("bob",))], TOLERANCES, latest)[0] == Verdict(
+        ask=True, ask_others=frozenset({"auth0|bob"}), expected_gone=frozenset({"auth0|bob"})
+    )
+    assert on_event(row(profile(86_400)), None, [profile(9)], TOLERANCES, latest)[0] == Verdict()
+
+
+@pytest.mark.parametrize(
+    "odd", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-06-30T23:59:60Z", "2026-11-01T12:00:00", 7]
+)
+def test_a_time_that_not_everybody_can_read_is_none(odd: object) -> None:
+    assert profile_time(odd) is None
 
 
 def test_two_snapshots_of_one_moment_that_differ_ask_for_a_strong_read() -> None:

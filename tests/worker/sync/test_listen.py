@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import Engine
@@ -11,6 +12,7 @@ from sqlalchemy import Engine
 from tests.simulator.running import Simulator
 from tests.worker.sync.pulling import Copy, copy_of
 from worker.auth0.event_feed import EventFeed
+from worker.domain.users import canonical
 from worker.errors import Refused, TenantDown, Throttled
 from worker.store import parked
 from worker.sync.listen import BACK, Listen
@@ -80,6 +82,46 @@ def test_events_are_pulled_once_and_make_profiles_without_a_read(auth0: Simulato
     copy.drain()
     assert users(copy) == 301
     assert copy.count("events_pulled") - pulled <= 3
+
+
+AHEAD = "2099-01-01T00:00:00.000Z"
+
+
+def is_as_in_the_tenant(copy: Copy, user_id: str) -> bool:
+    [(profile,)] = copy.ask("SELECT profile FROM users WHERE user_id = :id", id=user_id)
+    [(marks,)] = copy.ask("SELECT count(*) FROM news")
+    return not marks and bool(canonical(profile) == canonical(copy.auth0.truth()[user_id]))
+
+
+def change_the_nickname(auth0: Simulator, user_id: str) -> None:
+    answer = auth0.api("PATCH", f"users/{quote(user_id, safe='')}", json={"nickname": "countess"})
+    assert answer.status_code == 200, answer.text
+
+
+def test_an_event_that_is_dated_ahead_is_a_reason_to_look_and_freezes_nobody(auth0: Simulator, copy: Copy) -> None:
+    [ada] = auth0.sign_up()
+    forged = auth0.truth()[ada] | {"nickname": "forged", "updated_at": AHEAD}
+    now = datetime.now(UTC).isoformat()
+    copy.is_delivered([{"type": "user.updated", "time": now, "data": {"object": forged}}], "events")
+    copy.drain()
+    copy.refresh()
+    assert is_as_in_the_tenant(copy, ada)
+    change_the_nickname(auth0, ada)
+    listen(copy)
+    copy.drain()
+    assert is_as_in_the_tenant(copy, ada), "no event could be newer"
+
+
+def test_whose_row_is_dated_ahead_is_read_when_an_event_comes(auth0: Simulator, copy: Copy) -> None:
+    [ada] = auth0.sign_up()
+    listen(copy)
+    copy.drain()
+    copy.tell("UPDATE users SET profile = profile || jsonb_build_object('updated_at', CAST(:at AS text))", at=AHEAD)
+    change_the_nickname(auth0, ada)
+    listen(copy)
+    copy.drain()
+    copy.refresh()
+    assert is_as_in_the_tenant(copy, ada)
 
 
 def test_a_bounded_run_is_gone_on_with_where_it_ended(auth0: Simulator, copy: Copy) -> None:
