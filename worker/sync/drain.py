@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from worker.errors import BadRecord
-from worker.logs import get_logger
+from worker.logs import describe, get_logger
 from worker.store import inbox, notes, rhythm
 from worker.store.inbox import Claimed
 from worker.store.session import without_waiting
+from worker.sync.answers import refuses_a_value
 from worker.sync.cutting import cut_drained, cut_parked, without_forgotten
 
 # A claim: while PostgreSQL writes one part of it the next is prepared. Between two claims neither has anything to do, so
@@ -28,8 +29,9 @@ LEASE = timedelta(seconds=30)
 # What is dated later than this is dated wrongly: believed, it would hold a row ahead for ever.
 HORIZON = timedelta(days=1)
 
-# What PostgreSQL, or the way to it, refuses to hold.
-REFUSED = (DataError, UnicodeError)
+# What a record's value makes of a mistake of ours. A record that meets one is parked, like what PostgreSQL refuses to hold: nobody
+# else's waits until it is mended. What the machine lacks (memory, time, a server) is none of these.
+FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 
 log = get_logger(__name__)
 
@@ -202,7 +204,43 @@ def _prepare(source: Source[R], claimed: Sequence[Claimed]) -> Part[R]:
             readable.append(Delivery(delivery, *source.decode(delivery.content())))
         except BadRecord as error:
             unreadable.append((delivery, str(error)))
-    return Part(readable, unreadable, source.prepare(readable, datetime.now(UTC)))
+        except FAULTS as error:
+            unreadable.append((delivery, _fault(error)))
+    now = datetime.now(UTC)
+    try:
+        return Part(readable, unreadable, source.prepare(readable, now))
+    except FAULTS:
+        sound = [_without_faulty(source, delivery, now) for delivery in readable]
+        return Part(sound, unreadable, source.prepare(sound, now))
+
+
+def _without_faulty(source: Source[R], delivery: Delivery[R], now: datetime) -> Delivery[R]:
+    """Set the records of a delivery apart that cannot be prepared."""
+    records, bad = [], list(delivery.bad)
+    for record in delivery.records:
+        try:
+            source.prepare([Delivery(delivery.claimed, [record])], now)
+        except FAULTS as error:
+            position, raw = source.origin(record)
+            bad.append((position, _fault(error), raw))
+        else:
+            records.append(record)
+    return Delivery(delivery.claimed, records, bad)
+
+
+def _fault(error: Exception) -> str:
+    """Say why a record is parked that met a mistake of ours, here and in the log."""
+    log.error("a mistake of ours", error=describe(error))
+    return f"a mistake of ours ({describe(error)}): replay it after an upgrade"
+
+
+def _why(error: Exception) -> str:
+    """Say why a record cannot be written; raise what is nobody's record's fault."""
+    if isinstance(error, DBAPIError | UnicodeError):
+        if refuses_a_value(error):
+            return "PostgreSQL cannot hold a value of this record"
+        raise error
+    return _fault(error)
 
 
 def _write_part(engine: Engine, source: Source[R], part: Part[R]) -> None:
@@ -213,11 +251,13 @@ def _write_part(engine: Engine, source: Source[R], part: Part[R]) -> None:
 
 
 def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]], write: Writer) -> None:
-    """Write what the deliveries say; where PostgreSQL refuses a value, find whose it is."""
+    """Write what the deliveries say; where one of them cannot be written, find which."""
     began = datetime.now(UTC)
     try:
         said = write(engine, _finish(source, deliveries))
-    except REFUSED:
+    except (DBAPIError, *FAULTS) as error:
+        if isinstance(error, DBAPIError) and not refuses_a_value(error):
+            raise
         if len(deliveries) == 1:
             _apply_one_by_one(engine, source, deliveries[0])
         else:
@@ -238,16 +278,17 @@ def _apply(engine: Engine, source: Source[R], deliveries: Sequence[Delivery[R]],
 
 
 def _apply_one_by_one(engine: Engine, source: Source[R], delivery: Delivery[R]) -> None:
-    """Apply each record by itself and park those that PostgreSQL refuses, so that their neighbours count."""
+    """Apply each record by itself and park those that cannot be written, so that their neighbours count."""
     now = datetime.now(UTC)
     bad = list(delivery.bad)
     for record in delivery.records:
         try:
             source.prepare([Delivery(delivery.claimed, [record])], now)(engine, partial(_note, source))
-        except REFUSED:
+        except (DBAPIError, *FAULTS) as error:
+            why = _why(error)
             position, raw = source.origin(record)
-            bad.append((position, "PostgreSQL cannot hold a value of this record", raw))
-    rest = [Delivery[R](delivery.claimed, [], bad)]
+            bad.append((position, why, raw))
+    rest: list[Delivery[R]] = [Delivery(delivery.claimed, [], bad)]
     source.prepare(rest, now)(engine, _finish(source, rest))
 
 

@@ -31,7 +31,7 @@ class Knowledge:
     """What a batch of records says, merged."""
 
     news: dict[str, UserNews] = field(default_factory=dict)
-    connections: dict[object, object] = field(default_factory=dict)  # names by id, as records have them
+    connections: dict[str, object] = field(default_factory=dict)  # names by id, as records have them
     echoes: dict[tuple[UUID, str], News] = field(
         default_factory=dict
     )  # by push and user: of writes that name one of ours
@@ -45,7 +45,7 @@ class Knowledge:
     def learn(self, inbox_id: int, record: wire.LogRecord, meaning: Meaning, latest: datetime) -> None:
         """Merge what one record says (P6); nothing depends on the order. No date after `latest` is believed."""
         self.counted["log_records"] += 1
-        if record.connection_id:
+        if isinstance(record.connection_id, str):  # of a record read leniently it may be anything
             self.connections[record.connection_id] = record.connection
         if meaning is NOTHING:
             return
@@ -173,11 +173,11 @@ def _mark(connection: Connection, known: Knowledge) -> None:
         notes.raise_condition(connection, "reconcile_wanted", "; ".join(sorted(known.reconcile)))
 
 
-def _named(said: Mapping[object, object]) -> dict[str, str]:
+def _named(said: Mapping[str, object]) -> dict[str, str]:
     """Return the connections' names that can be kept; what is odd about the others is told where a user's id is."""
     names = {}
     for connection_id, name in said.items():
-        if isinstance(connection_id, str) and isinstance(name, str) and name:
+        if connection_id and isinstance(name, str) and name:
             with contextlib.suppress(Unreadable):
                 names[as_key(connection_id)] = as_key(name)
     return names

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import zstandard
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from worker.store import inbox, users
 from worker.store.users import UserNews
 from worker.sync import drain as module
-from worker.sync.drain import drain
+from worker.sync.drain import Delivery, Finish, Writer, drain
 from worker.sync.learn import LogRecords
 
 T0 = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -243,6 +244,71 @@ def test_a_date_that_is_no_date_still_marks_its_user(post: Post, date: object) -
     post.receives(record("auth0|ada") | {"data": record("auth0|ada")["data"] | {"date": date}}, record("auth0|bob"))
     post.drain()
     assert post.ask("SELECT user_id, strong FROM news ORDER BY 1") == [("auth0|ada", True), ("auth0|bob", False)]
+
+
+def test_a_record_that_is_read_leniently_and_names_its_connection_oddly_spoils_nothing(post: Post) -> None:
+    odd = json.dumps(record("auth0|eve", connection_id={"of": ["many"]}, user_agent="?")).replace("?", "\x01")
+    post.receives_bytes(odd.encode())
+    post.receives(record("auth0|bob"))
+    assert post.drain() == 2
+    assert post.ask("SELECT user_id FROM news ORDER BY 1") == [("auth0|bob",), ("auth0|eve",)]
+    assert post.states() == ["done", "done"]
+
+
+class Mistaken(LogRecords):
+    """A source with a mistake of ours, wherever its name says, which the records of one user meet."""
+
+    def trip(self, where: str, records: Iterable[Any]) -> None:
+        if where == self.name and any(one.user_id == "auth0|eve" for one, _ in records):
+            raise KeyError("auth0|eve")
+
+    def decode(self, content: bytes) -> Any:
+        found = super().decode(content)
+        self.trip("decode", found[0])
+        return found
+
+    def prepare(self, deliveries: Sequence[Delivery[Any]], now: datetime) -> Writer:
+        records = [one for delivery in deliveries for one in delivery.records]
+        self.trip("prepare", records)
+        write = super().prepare(deliveries, now)
+
+        def mistaken(engine: Engine, finish: Finish) -> Mapping[str, int]:
+            self.trip("write", records)
+            return write(engine, finish)
+
+        return mistaken
+
+
+@pytest.mark.parametrize("where", ["decode", "prepare", "write"])
+def test_a_mistake_of_ours_parks_the_record_that_meets_it_and_drains_the_others(post: Post, where: str) -> None:
+    for number in range(5):
+        post.receives_bytes(json.dumps([record(f"auth0|{number}"), record(f"auth0|{number}b")]).encode(), source=where)
+    bad = json.dumps(record("auth0|eve")).encode()
+    post.receives_bytes(b"[" + bad + b"," + json.dumps(record("auth0|neighbour")).encode() + b"]", source=where)
+    post.receives_bytes(json.dumps(record("auth0|last")).encode(), source=where)
+    drain(post.engine, Mistaken(name=where), go_on=lambda: True)
+    whole = where == "decode"
+    assert post.ask("SELECT count(*) FROM news") == [(11 if whole else 12,)]
+    assert post.states() == ["done"] * 5 + ["parked" if whole else "done", "done"]
+    parked = "SELECT error FROM inbox WHERE state = 'parked'" if whole else "SELECT reason, record FROM parked"
+    [(reason, *raw)] = post.ask(parked)
+    assert "KeyError" in reason
+    assert "eve" not in reason
+    assert [bytes(one) for one in raw] == ([] if whole else [bad])
+    assert post.ask("SELECT max(attempts) FROM inbox") == [(1,)]
+
+
+def test_what_postgresql_lacks_parks_nothing(post: Post) -> None:
+    post.receives(record())
+    with post.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE news RENAME TO old_news"))
+    try:
+        with pytest.raises(DBAPIError):
+            post.drain()
+    finally:
+        with post.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE old_news RENAME TO news"))
+    assert post.states() == ["pending"]
 
 
 def test_an_attempt_counts_before_the_body_is_decoded(post: Post) -> None:  # P21
