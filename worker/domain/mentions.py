@@ -78,13 +78,18 @@ def _unescaped(text: str) -> str:
 
 # Of whom bytes may speak, where only hashes of ids are known
 
-_BAR = re.compile(r"\||%(?:25)?7[Cc]|\\+u007[Cc]")
+# A bar by its spellings; most texts hold but the first.
+_BARS = {
+    part: re.compile(part_of)
+    for part, part_of in (("|", r"\|"), ("%7", r"%7[Cc]"), ("%257", r"%257[Cc]"), ("\\u007", r"\\u007[Cc]"))
+}
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _BREAKS = re.compile(r"[\s\"'/?&=#,;<>()\[\]{}]+")
-_BARE = re.compile(
-    r'\\*"user_id\\*"\s*:\s*(?:\\*"((?:[^"\\]|\\[^"]){1,1000})\\*"|(\d{1,30}))|user_id:\s*([^\s"\\]{1,1000})'
-)
-_PROVIDER = re.compile(r'\\*"(?:provider|strategy)\\*"\s*:\s*\\*"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})')
+# Each begins with letters: so it is looked for many times faster. Drain reads all that comes, once somebody was forgotten.
+_BARE = re.compile(r'user_id(?:\\*"\s*:\s*(?:\\*"((?:[^"\\]|\\[^"]){1,1000})\\*"|(\d{1,30}))|:\s*([^\s"\\]{1,1000}))')
+_NAMED = r'\\*"\s*:\s*\\*"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})'
+_PROVIDERS = re.compile("provider" + _NAMED), re.compile("strategy" + _NAMED)
+_PLAIN = re.compile(r"[A-Za-z0-9|_.:@-]+")
 _IDENTITY = re.compile(r"/identities/([^/\"\\\s]{1,200})/([^/\"\\?\s]{1,1000})")
 
 
@@ -93,7 +98,7 @@ def ids_in(raw: bytes) -> set[str]:
     text = raw.decode("utf-8", "surrogateescape")
     candidates = {piece for literal in _literals(text) for piece in _pieces(literal)}
     bare = {_unescaped(found[1] or found[2] or found[3]) for found in _BARE.finditer(text)}
-    providers = set(map(_unescaped, _PROVIDER.findall(text)))
+    providers = set(map(_unescaped, {found for named in _PROVIDERS for found in named.findall(text)}))
     bare = {rest for rest in bare if rest.partition("|")[0] not in providers}  # the others are whole ids
     halves = {(provider, rest) for provider in providers for rest in bare}
     halves |= {(unquote(found[1]), unquote(found[2])) for found in _IDENTITY.finditer(text)}
@@ -104,19 +109,26 @@ def _literals(text: str) -> set[str]:
     """Return the JSON strings that hold a bar, however it is spelled; outside of strings, what is around it."""
     literals = set()
     end = 0
-    for bar in _BAR.finditer(text):
-        if bar.start() < end:
+    for bar, after in _bars(text):
+        if bar < end:
             continue  # in the same string as the last
-        start = max(text.rfind('"', 0, bar.start()) + 1, bar.start() - MAX_ID_BYTES * 6)
-        while start > 1 and text[start - 2] == "\\" and start > bar.start() - MAX_ID_BYTES * 6:
+        start = max(text.rfind('"', 0, bar) + 1, bar - MAX_ID_BYTES * 6)
+        while start > 1 and text[start - 2] == "\\" and start > bar - MAX_ID_BYTES * 6:
             start = text.rfind('"', 0, start - 1) + 1
-        closing = _QUOTE.search(text, bar.end(), bar.end() + MAX_ID_BYTES * 6)
-        end = closing.end() - 1 if closing else min(len(text), bar.end() + MAX_ID_BYTES * 6)
+        closing = _QUOTE.search(text, after, after + MAX_ID_BYTES * 6)
+        end = closing.end() - 1 if closing else min(len(text), after + MAX_ID_BYTES * 6)
         literals.add(text[start:end])
     return literals
 
 
+def _bars(text: str) -> list[tuple[int, int]]:
+    return sorted(found.span() for part, bar in _BARS.items() if part in text for found in bar.finditer(text))
+
+
 def _pieces(literal: str) -> Iterator[str]:
+    if _PLAIN.fullmatch(literal):
+        yield literal
+        return
     for form in _forms(literal):
         for part in (form, *form.split('"')):
             yield part

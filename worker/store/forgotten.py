@@ -9,6 +9,8 @@ from worker.domain.users import Forgotten
 
 _ANY = text("SELECT EXISTS (SELECT FROM forgotten)")
 
+_ANY_KEPT_OUT = text("SELECT EXISTS (SELECT FROM forgotten WHERE keep_out)")
+
 _AMONG = text("""
 SELECT batch.user_id, forgotten.forgotten_at, forgotten.keep_out
 FROM unnest(CAST(:ids AS text[])) AS batch (user_id)
@@ -29,6 +31,8 @@ def among(connection: Connection, ids: Collection[str]) -> dict[str, Forgotten]:
 
 def kept_out(connection: Connection, ids: Collection[str]) -> set[str]:
     """Return those of these ids whose people stay out, whatever the tenant says."""
+    if not ids or not connection.execute(_ANY_KEPT_OUT).scalar():
+        return set()
     return {user_id for user_id, forgotten in among(connection, ids).items() if forgotten.keep_out}
 
 

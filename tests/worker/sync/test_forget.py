@@ -243,7 +243,7 @@ def test_a_read_that_began_before_the_hash_lifts_nothing_and_writes_nothing(copy
 
 def test_a_search_an_event_and_an_export_only_ask(afterwards: Copy) -> None:
     copy = afterwards
-    said = profile(ADA, ALIAS, name="Ada", updated_at="2027-01-01T00:00:00.000Z")
+    said = profile(ADA, ALIAS, name="Ada", updated_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
 
     def asked() -> None:
         rows = copy.sql(
