@@ -161,7 +161,7 @@ def _timed(stage: Stage, what: str, environ: Mapping[str, str], **expected: obje
 
 
 def _empty(connection: psycopg.Connection) -> None:
-    connection.execute("TRUNCATE users, news, runs, exported")
+    connection.execute("TRUNCATE users, news, runs, exported, suspects")
     connection.execute("CHECKPOINT")
 
 

@@ -84,6 +84,10 @@ ROWS = {
         ),
         "INSERT INTO exported (run_id, user_id) SELECT id, 'a' FROM runs WHERE state = 'running'",
     ),
+    "suspects": (
+        "INSERT INTO suspects (run_id, user_id, kind) SELECT id, 'a', 'extra' FROM runs WHERE state = 'failed'",
+        "INSERT INTO suspects (run_id, user_id, kind) SELECT id, 'a', 'extra' FROM runs WHERE state = 'running'",
+    ),
     "processes": (
         "INSERT INTO processes (name, seen_at) VALUES ('worker@gone', now() - interval '2 days')",
         "INSERT INTO processes (name) VALUES ('worker@here')",

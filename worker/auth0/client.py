@@ -9,9 +9,11 @@ Callers take from the budget before they ask: one token per method called.
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import httpx
 from auth0.management import ManagementClient
@@ -31,7 +33,7 @@ from worker.auth0.search import (
     read_search,
 )
 from worker.auth0.token import BeingFetched, SharedToken
-from worker.auth0.transport import Answer, NotUsable, exchange, longest_exchange, open_client
+from worker.auth0.transport import Answer, Many, NotUsable, exchange, longest_exchange, open_client
 from worker.domain.nesting import too_deep
 from worker.errors import BadRecord, BrokerDown, Permanent, Refused, TenantDown, Throttled
 from worker.settings import Settings
@@ -102,22 +104,33 @@ class Tenant:
 
         BadRecord for this one user: an id that no URL can hold, a profile that no database can, somebody else's profile.
         """
-        if user_id in ("", ".", ".."):  # the URL would name another endpoint
-            raise BadRecord("not a user id")
+        _check(user_id)
         found: Profile | _No = self.ask(
             "read_users",
             "read:users",
             lambda api: api.users.get(user_id, request_options=NO_RETRIES),
             _read_profile,
         )
-        if found is _No.SUCH_USER:
-            return None
-        if found is _No.SENSE:
-            raise BadRecord("Auth0 holds a profile that cannot be decoded")
-        if found["user_id"] != user_id:
-            # Should a linked id ever be answered with its primary: no proof of a deletion, and no outage either.
-            raise BadRecord("Auth0 answered with another user's profile")
-        return found
+        return _profile_of(user_id, found)
+
+    async def read_user_among(self, many: Many, user_id: str) -> Profile | None:
+        """Read a user strongly, as one of very many; what follows from the answer is as for `read_user`.
+
+        Holds up the event loop while it talks to Redis, and while a new token is fetched.
+        """
+        _check(user_id)
+        path = f"/api/v2/users/{quote(user_id, safe='')}"
+        with self._failures_told("read_users"):
+            answer = await many.get(path, self._token.current())
+        if self._token_refused(answer):
+            self._tell(lambda: self._budget.charge("read_users"))
+            with self._failures_told("read_users"):
+                answer = await many.get(path, self._token.current())
+        return _profile_of(user_id, self._taken("read_users", "read:users", answer, _read_profile))
+
+    def many(self) -> Many:
+        """Return connections for `read_user_among`; who asks for them closes them."""
+        return Many(self._settings)
 
     # Writing users
 
@@ -209,12 +222,22 @@ class Tenant:
         `again`: once more with a fresh token where Auth0 refuses the one we had.
         """
         answer = self._send(group, send)
-        if answer.status == 401 and answer.json_object() is not None:
-            self._token.drop(answer.token)
+        if self._token_refused(answer):
             if not again:
                 raise Throttled("Auth0 refused the API token, a new one is needed", retry_after=0.0)
             self._tell(lambda: self._budget.charge(group))
             answer = self._send(group, send)
+        return self._taken(group, scope, answer, read)
+
+    def _token_refused(self, answer: Answer) -> bool:
+        """Whether Auth0 refused the token that was sent; it is dropped then."""
+        if answer.status != 401 or answer.json_object() is None:
+            return False
+        self._token.drop(answer.token)
+        return True
+
+    def _taken(self, group: Group, scope: str, answer: Answer, read: Callable[[Answer], T]) -> T:
+        """Return what `read` makes of an answer, or raise what it means; the budget is told."""
         try:
             found = read(answer)
         except NotUsable:
@@ -224,8 +247,14 @@ class Tenant:
         return found
 
     def _send(self, group: Group, send: Callable[[ManagementClient], object]) -> Answer:
-        try:
+        with self._failures_told(group):
             return exchange(lambda: send(self._api()))
+
+    @contextmanager
+    def _failures_told(self, group: Group) -> Iterator[None]:
+        """Tell the budget of what keeps a request from being answered."""
+        try:
+            yield
         except TenantDown:
             self._tell(lambda: self._budget.failed(group))
             raise
@@ -302,6 +331,23 @@ class Tenant:
             if self._client is not None:
                 self._client.close()
             self._client = self._sdk = None
+
+
+def _check(user_id: str) -> None:
+    if user_id in ("", ".", ".."):  # the URL would name another endpoint
+        raise BadRecord("not a user id")
+
+
+def _profile_of(user_id: str, found: Profile | _No) -> Profile | None:
+    """Return the profile that a strong read found, None where Auth0 says that there is no such user; BadRecord for this user."""
+    if found is _No.SUCH_USER:
+        return None
+    if found is _No.SENSE:
+        raise BadRecord("Auth0 holds a profile that cannot be decoded")
+    if found["user_id"] != user_id:
+        # Should a linked id ever be answered with its primary: no proof of a deletion, and no outage either.
+        raise BadRecord("Auth0 answered with another user's profile")
+    return found
 
 
 def _read_profile(answer: Answer) -> Profile | _No:

@@ -1,8 +1,10 @@
-"""The HTTPS connection to the tenant: verified, bounded, and answered in bytes.
+"""The HTTPS connections to the tenant: verified, bounded, and answered in bytes.
 
 auth0-python and the token request both go through the client opened here. An answer is taken off in a response hook and
 raised as `Answered`, so that the SDK builds requests but never models answers: one odd field in one profile would cost
 the whole page, and its models rewrite dates (auth0-python 6.8: `ParsingError`; `…01.573Z` becomes `…01.573000Z`).
+
+Where very many users are read, `Many` sends the one request that this takes by itself: an eighth of the CPU.
 
 httpx logs each URL at INFO and httpcore each header at DEBUG; worker.logs keeps both at WARNING.
 """
@@ -12,9 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import httpx
 import msgspec
+import yarl
 
 from worker.errors import TenantDown
 from worker.settings import Settings
@@ -81,6 +86,69 @@ def open_client(settings: Settings) -> httpx.Client:
         limits=httpx.Limits(max_connections=10, max_keepalive_connections=5, keepalive_expiry=30),
         event_hooks={"response": [take_off]},
     )
+
+
+class Many:
+    """Connections for many requests side by side, on the event loop that it is first used on. Bounds and trust are `open_client`'s."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, path: str, token: str) -> Answer:
+        """GET a path that is quoted already. TenantDown if no answer came."""
+        try:
+            return await self._get(path, token)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = type(error).__name__  # its text may hold the URL
+        raise TenantDown(f"Auth0 did not answer: {reason}")
+
+    async def _get(self, path: str, token: str) -> Answer:
+        url = yarl.URL(f"https://{self._settings.auth0_domain}{path}", encoded=True)
+        async with self._opened().get(
+            url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False, proxy=self._proxy
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise aiohttp.ClientPayloadError("the answer is too long")
+            return Answer(response.status, httpx.Headers(response.raw_headers), bytes(body), token)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            seconds = self._settings.auth0_timeout.total_seconds()
+            self._proxy = _proxy(self._settings.auth0_domain)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=trust(self._settings), keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(
+                    total=longest_exchange(self._settings), sock_connect=CONNECT_SECONDS, sock_read=seconds
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=[_once],
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request; aiohttp itself would repeat a GET whose connection broke, outside the budget."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectionError as error:
+        reason = type(error).__name__
+    raise TenantDown(f"Auth0 did not answer: {reason}")
+
+
+def _proxy(domain: str) -> str | None:
+    """Return the proxy that the environment names for a host, as httpx reads it."""
+    proxies = getproxies()
+    host = domain.partition(":")[0]
+    return None if proxy_bypass(host) else proxies.get("https") or proxies.get("all")
 
 
 def longest_exchange(settings: Settings) -> float:

@@ -27,6 +27,7 @@ _NAMES: Final = {
     "pushes": ("push", "pushes"),
     "pushed": ("push that was done", "pushes that were done"),
     "exported": ("line of a comparison", "lines of a comparison"),
+    "suspects": ("suspicion of a comparison", "suspicions of a comparison"),
     "sweep": ("place in the sweep", "places in the sweep"),
 }
 

@@ -132,7 +132,7 @@ def lock(connection: Connection, ids: Collection[str]) -> Mapping[str, Standing]
 
 
 # In the order in which writers lock them.
-_BY_USER: Final = ("wishes", "pushes", "pushed", "sessions", "exported", "news", "users")
+_BY_USER: Final = ("wishes", "pushes", "pushed", "sessions", "exported", "suspects", "news", "users")
 
 _FORGET_LINKS = text("""
 UPDATE users SET former_ids = (SELECT array_agg(id) FROM unnest(former_ids) AS id WHERE id <> ALL(CAST(:ids AS text[])))

@@ -32,11 +32,13 @@ WHERE kind = :kind AND state = 'running' ORDER BY id DESC LIMIT 1
 
 # What a comparison noted and nobody is at any more, and old runs: but the last complete one of each kind, which says when
 # that was.
-_CLEAN_NOTES = text("""
-DELETE FROM exported WHERE (run_id, user_id) IN (
-  SELECT run_id, user_id FROM exported
-  WHERE run_id NOT IN (SELECT id FROM runs WHERE state = 'running') LIMIT :rows)
-""")
+_CLEAN_NOTES = [
+    text(f"""
+    DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+      SELECT ctid FROM {table} WHERE run_id NOT IN (SELECT id FROM runs WHERE state = 'running') LIMIT :rows))
+    """)  # noqa: S608 (the words below)
+    for table in ("exported", "suspects")
+]
 # Nobody goes on with a verify, and the next may be long in coming.
 _FAIL_THE_DEAD = text("""
 UPDATE runs SET state = 'failed', ended_at = leased_until, leased_until = NULL
@@ -52,7 +54,7 @@ DELETE FROM runs WHERE id IN (
 def clean(connection: Connection, keep: timedelta, *, rows: int = 2000) -> int:
     """Delete ended runs that are older than `keep`, and what ended runs left behind, at most `rows` of each; return how many."""
     connection.execute(_FAIL_THE_DEAD)
-    notes = connection.execute(_CLEAN_NOTES, {"rows": rows}).rowcount
+    notes = sum(connection.execute(statement, {"rows": rows}).rowcount for statement in _CLEAN_NOTES)
     return notes + connection.execute(_CLEAN, {"keep": keep, "rows": rows}).rowcount
 
 

@@ -69,15 +69,32 @@ runs = Table(
     Index("runs_kind_started_at_idx", "kind", "started_at"),
 )
 
+# Written in bulk and read once, whole: an index would cost more than the look at it.
 exported = Table(
     "exported",
+    metadata,
+    Column("run_id", BigInteger, nullable=False),
+    Column("user_id", UserId, nullable=False),
+    prefixes=["UNLOGGED"],
+)
+
+suspects = Table(
+    "suspects",
     metadata,
     Column("run_id", BigInteger, primary_key=True),
     Column("user_id", UserId, primary_key=True),
     Column(
-        "suspect",
+        "kind",
         Text,
-        comment='what a comparison found: "missing", "stale", "different" or "extra"; null: nothing',
+        nullable=False,
+        comment='what a comparison found: "missing", "stale", "different" or "extra"',
+    ),
+    Column(
+        "being_read",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="they were read, or are about to be, while the rest was compared",
     ),
     prefixes=["UNLOGGED"],
 )

@@ -1,6 +1,6 @@
 """Backfill: the whole tenant, a batch at a time; what is newer here stays, and who is unknown gets a row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from worker.sync.ahead import side_by_side
 from worker.sync.answers import refuses_a_value
 from worker.sync.cutting import without_forgotten
 from worker.sync.everyone import Batch, Everyone, Position
-from worker.sync.lines import Told
+from worker.sync.lines import Told, read
 from worker.sync.snapshots import improve
 
 log = get_logger(__name__)
@@ -105,24 +105,24 @@ class Backfill:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id, position)
 
-        def load_one(batch: Batch) -> Loaded:
-            return load(self.engine, batch.told, batch.covers, self.tolerances, run.started_at)
+        def load_one(batch: Batch) -> tuple[Told, Loaded]:
+            told = read(batch.lines)
+            return told, load(self.engine, told, batch.covers, self.tolerances, run.started_at)
 
         with (
             closing(self.everyone.batches(run.position, note, self._preparing)) as batches,
             closing(side_by_side(load_one, batches)) as loaded,
         ):
-            for batch, written in loaded:
-                self._note(run.id, batch, written)
+            for batch, (told, written) in loaded:
+                self._note(run.id, batch, told, written)
                 self.watch(self.progress)
 
     def _preparing(self, percentage: float) -> None:
         self.progress.percentage = percentage
         self.watch(self.progress)
 
-    def _note(self, run_id: int, batch: Batch, written: Loaded) -> None:
+    def _note(self, run_id: int, batch: Batch, told: Told, written: Loaded) -> None:
         self.progress.percentage = None
-        told = batch.told
         if batch.first:
             self.progress.users = self.progress.bad = self.progress.unread = 0
         self.progress.users += len(told)
@@ -131,14 +131,14 @@ class Backfill:
         self.progress.unread += batch.unread
         with self.engine.begin() as connection:
             without_waiting(connection)
-            park(connection, run_id, batch)
+            park(connection, run_id, batch.position, told.bad)
             runs.keep(connection, run_id, batch.position, self.progress.as_dict())
 
 
-def park(connection: Connection, run_id: int, batch: Batch) -> None:
-    """Park the lines of a batch that are no profiles, each beside the number of its export's lines up to then."""
-    where = batch.position.get("lines", 0)
-    lines = without_forgotten(connection, [(run_id, (where, why, raw)) for why, raw in batch.told.bad])
+def park(connection: Connection, run_id: int, position: Position, bad: Sequence[tuple[str, bytes]]) -> None:
+    """Park the lines of a batch that are no profiles (reason, line), each beside the number of its export's lines up to then."""
+    where = position.get("lines", 0)
+    lines = without_forgotten(connection, [(run_id, (where, why, raw)) for why, raw in bad])
     notes.park_records(connection, "export", [(run, *line) for run, line in lines])
 
 

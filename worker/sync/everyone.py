@@ -1,6 +1,6 @@
 """Everybody in the tenant, a batch at a time: the lines of an export, or, where none is to be had, the pages of searches."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,6 @@ from worker.domain.windows import CAP, Place, step
 from worker.errors import Error, TenantDown
 from worker.logs import get_logger
 from worker.sync.ahead import ahead
-from worker.sync.lines import Told, read
 from worker.sync.patience import complete_job, when_allowed
 
 # Large enough that one statement carries many, small enough that memory stays flat and a kill costs little.
@@ -37,7 +36,7 @@ class Batch:
     search can show. `first`: nobody stands before it, so what was counted before is counted once more.
     """
 
-    told: Told = field(repr=False)
+    lines: Sequence[bytes] = field(repr=False)
     position: Position
     covers: frozenset[str] | None
     unread: int = 0
@@ -119,10 +118,10 @@ def exported(exports: Exports, job: Job, position: Position) -> Generator[Batch,
     lines = exports.lines(job)  # not closed here: the thread that reads ahead may be at it, and lets go of it
     if sum(1 for _ in islice(lines, done)) < done:
         raise FileLost("the export holds fewer lines than before")
-    with closing(ahead((len(batch), read(batch)) for batch in in_batches(lines, BATCH))) as batches:
-        for count, told in batches:
-            done += count
-            yield Batch(told, {**position, "lines": done}, COVERS, first=done == count)
+    with closing(ahead(in_batches(lines, BATCH))) as batches:
+        for batch in batches:
+            done += len(batch)
+            yield Batch(batch, {**position, "lines": done}, COVERS, first=done == len(batch))
 
 
 def by_search(refused: NoExport | FileLost) -> Position:
@@ -142,13 +141,13 @@ def next_page(windows: Windows, position: Position) -> Batch | None:
     if not place.windows:
         return None
     page = windows.page(place)
-    return behind(page, place) if page is not None else Batch(Told(), position, None)
+    return behind(page, place) if page is not None else Batch([], position, None)
 
 
 def behind(page: Page, place: Place) -> Batch:
     """Return what counts of a page, and where to go on."""
     then = step(place, page.shown)
-    return Batch(read(page.users[: then.taken]), _kept(then.place), None, then.unread, first=place == Place())
+    return Batch(page.users[: then.taken], _kept(then.place), None, then.unread, first=place == Place())
 
 
 def _place(position: Mapping[str, Any]) -> Place:

@@ -1,15 +1,19 @@
 """Lines of users, sorted by what PostgreSQL makes of them: those it takes as they are, the odd ones, and what is no user."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from worker.domain.nesting import too_deep
 from worker.domain.news import Unreadable, user_id as checked_id
 from worker.domain.users import Profile
-from worker.store import plain
+from worker.store import comparisons, plain
+from worker.store.session import without_waiting
+from worker.sync.answers import refuses_a_value
 
 _PROFILE = msgspec.json.Decoder(dict[str, Any])
 
@@ -38,6 +42,24 @@ class Told:
     def profiles(self, ids: Iterable[str]) -> dict[str, Profile]:
         """Return the profiles of these of them, and of everybody odd."""
         return {user_id: _PROFILE.decode(self.plain[user_id]) for user_id in ids if user_id in self.plain} | self.odd
+
+
+def without_alike(
+    engine: Engine, run_id: int, lines: Sequence[bytes], covers: frozenset[str] | None
+) -> Sequence[bytes]:
+    """Note for a run whose lines say what we hold of them, and return the others' lines, which are to be read.
+
+    Most lines need not be looked at here at all: PostgreSQL tells them apart. `covers`: see `plain.unlike`.
+    """
+    try:
+        with engine.begin() as connection:
+            without_waiting(connection)
+            others = comparisons.note_alike(connection, run_id, lines, covers)
+    except (DBAPIError, UnicodeError) as error:
+        if not refuses_a_value(error):
+            raise
+        return lines  # one of them is odd, and only a look at each tells which
+    return [lines[place] for place in others]
 
 
 def read(lines: Iterable[bytes]) -> Told:

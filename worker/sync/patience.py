@@ -1,9 +1,9 @@
 """Waits, in a process that a person watches: for the budget, for an export to be complete, for what others are at to end."""
 
+import asyncio
 import contextlib
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -59,48 +59,34 @@ def when_allowed(budget: Budget, group: Group, call: Callable[[], T]) -> T:
 
 
 class Allowance:
-    """Tokens for many calls of one group by threads that share them, taken a few at a time: mass work is last, and never starves."""
+    """Tokens for many calls of one group, taken a few at a time: mass work is last, and never starves. For one event loop."""
 
     def __init__(self, budget: Budget, group: Group, at_once: int) -> None:
         self._budget, self._group, self._at_once = budget, group, at_once
         self._left = 0
-        self._taking = threading.Lock()
-        self._over = threading.Event()
 
-    def call(self, call: Callable[[], T]) -> T:
-        """Call once the budget allows it; raises Throttled where it is over before."""
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call once the budget allows it."""
         while True:
-            while (wait := self._wait()) > 0:
-                self._sleep(wait)
+            while not self._left:
+                grant = self._budget.take(self._group, "mass", self._at_once)
+                if grant.granted:
+                    self._left += grant.granted
+                else:
+                    await asyncio.sleep(max(grant.wait, 0.05))
+            self._left -= 1
             try:
-                return call()
+                return await call()
             except Throttled as throttled:
-                with self._taking:
-                    self._left = 0  # a pause has begun, and what was granted before it counts for nothing
-                self._sleep(throttled.retry_after or 1.0)
+                self._left = 0  # a pause has begun, and what was granted before it counts for nothing
+                await asyncio.sleep(throttled.retry_after or 1.0)
 
     def close(self) -> None:
-        """End it: who waits is let go, and what was not spent goes back."""
-        self._over.set()
-        with self._taking, contextlib.suppress(BrokerDown):
-            left, self._left = self._left, 0
-            if left:
+        """Give back what was not spent."""
+        left, self._left = self._left, 0
+        if left:
+            with contextlib.suppress(BrokerDown):
                 self._budget.give_back(self._group, "mass", left)
-
-    def _wait(self) -> float:
-        """Spend a token and return 0, or return after how many seconds to ask again."""
-        with self._taking:
-            if not self._left:
-                grant = self._budget.take(self._group, "mass", self._at_once)
-                if not grant.granted:
-                    return max(grant.wait, 0.05)
-                self._left = grant.granted
-            self._left -= 1
-            return 0
-
-    def _sleep(self, seconds: float) -> None:
-        if self._over.wait(seconds):
-            raise Throttled("nobody waits for this any more", retry_after=None)
 
 
 def before_long(budget: Budget, group: Group, call: Callable[[], T], patience: float) -> T:

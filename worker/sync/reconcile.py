@@ -20,6 +20,7 @@ from worker.store.session import without_waiting
 from worker.store.users import UserNews
 from worker.sync.backfill import load, park
 from worker.sync.everyone import TRIES, Batch, Position, by_search, exported, incomplete, next_page, searches
+from worker.sync.lines import read, without_alike
 
 WANTED: Final = "reconcile_wanted"
 INCOMPLETE: Final = "reconcile_incomplete"
@@ -142,11 +143,12 @@ class Reconcile:
         report = run.report
         report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
         for batch in batches:
-            told = batch.told
+            others = without_alike(self.engine, run.id, batch.lines, batch.covers)
+            told = read(others)
             if batch.first:
                 report.update(users=0, bad=0, unread=0)
             loaded = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
-            report["users"] += len(told)
+            report["users"] += len(batch.lines) - len(others) + len(told)
             report["written"] += loaded.changed
             report["bad"] += len(told.bad) + len(loaded.refused)
             report["unread"] += batch.unread
@@ -156,7 +158,7 @@ class Reconcile:
                 without_waiting(connection)
                 out = forgotten.among(connection, told.ids())  # whom no table may hold (P14), nor do they need a note
                 comparisons.note(connection, run.id, [one for one in told.ids() if one not in out])
-                park(connection, run.id, batch)
+                park(connection, run.id, batch.position, told.bad)
                 runs.keep(connection, run.id, run.position, report)
             if not go_on():
                 return 0

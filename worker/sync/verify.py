@@ -1,14 +1,16 @@
 """Verify: the tenant against the copy, field by field over what an export covers; a difference is drift only if a strong read says so."""
 
+import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Engine
 
@@ -18,7 +20,7 @@ from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
 from worker.errors import BadRecord
 from worker.logs import get_logger
-from worker.store import comparisons, forgotten, plain, runs, users
+from worker.store import comparisons, forgotten, runs, users
 from worker.store.comparisons import Kept
 from worker.store.runs import Run
 from worker.store.session import without_waiting
@@ -27,6 +29,7 @@ from worker.sync import answers
 from worker.sync.ahead import side_by_side
 from worker.sync.backfill import AtIt, Progress
 from worker.sync.everyone import Batch, Everyone, Position, incomplete
+from worker.sync.lines import read, without_alike
 from worker.sync.patience import Allowance
 
 KINDS: Final = ("missing", "extra", "stale", "different")
@@ -34,7 +37,7 @@ KINDS: Final = ("missing", "extra", "stale", "different")
 EXAMPLES: Final = 5
 _LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 64
-# What one process asks for at a time: as many as it has connections to Redis. The budget decides how many there may be.
+# More would not be faster than the largest plan allows. The budget decides how many there may be.
 _SIDE_BY_SIDE: Final = 4
 _KEEP_EVERY: Final = 15.0  # seconds
 
@@ -81,27 +84,42 @@ class Drift:
 
 
 class _StrongReads:
-    """Reads users strongly, some side by side."""
+    """Reads users strongly, some side by side, in a thread of its own."""
 
     def __init__(self, tenant: Tenant, budget: Budget) -> None:
         self._tenant = tenant
+        self._many = tenant.many()
         self._allowance = Allowance(budget, "read_users", _SIDE_BY_SIDE)
-        self._pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
+        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="strong reads", daemon=True)
+        self._thread.start()
 
     def begin(self, ids: Iterable[str]) -> dict[str, Future[Profile | BadRecord | None]]:
         """Begin to read them; return the answers to come."""
-        return {user_id: self._pool.submit(self._read, user_id) for user_id in ids}
+        return {user_id: asyncio.run_coroutine_threadsafe(self._read(user_id), self._loop) for user_id in ids}
 
-    def _read(self, user_id: str) -> Profile | BadRecord | None:
-        try:
-            return self._allowance.call(partial(self._tenant.read_user, user_id))
-        except BadRecord as error:
-            return error
+    async def _read(self, user_id: str) -> Profile | BadRecord | None:
+        async with self._room:
+            try:
+                return await self._allowance.call(partial(self._tenant.read_user_among, self._many, user_id))
+            except BadRecord as error:
+                return error
 
     def close(self) -> None:
-        """Let go of what has not been asked for yet."""
+        """Let go of what has not been answered yet."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         self._allowance.close()
-        self._pool.shutdown(cancel_futures=True)
+        await self._many.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +134,14 @@ class _Group:
     def is_read(self) -> bool:
         """Whether nobody has to be waited for."""
         return all(answer.done() for answer in self.answers.values())
+
+
+class _Compared(NamedTuple):
+    """What a batch told: how many users and bad lines, and the suspects who are to be read at once (user id, what is suspected)."""
+
+    users: int
+    bad: int
+    suspects: Sequence[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -174,37 +200,38 @@ class Verify:
             closing(self.everyone.batches({}, note, preparing)) as batches,
             closing(side_by_side(partial(self._suspects, run), batches)) as compared,
         ):
-            for batch, suspects in compared:
+            for batch, found in compared:
                 progress.percentage = None
                 if batch.first:
                     self.drift.users = 0
-                self.drift.users += len(batch.told)
-                self.drift.bad += len(batch.told.bad)
+                self.drift.users += found.users
+                self.drift.bad += found.bad
                 self.drift.unread += batch.unread
-                self._read(reads, suspects)
+                self._read(reads, found.suspects)
                 self._judge_the_read(run)
                 progress.users = self.drift.users
                 self.watch(progress)
         with self.engine.begin() as connection:
             comparisons.suspect_extra(connection, run.id, though_marked=False)
 
-    def _suspects(self, run: Run, batch: Batch) -> list[tuple[str, str]]:
-        """Note whom a batch tells of; return those of the suspects who are to be read at once, the others are noted as such."""
-        told = batch.told
+    def _suspects(self, run: Run, batch: Batch) -> _Compared:
+        """Note whom a batch tells of, and the suspects; return those of them who are to be read at once."""
+        others = without_alike(self.engine, run.id, batch.lines, batch.covers)
+        alike = len(batch.lines) - len(others)
+        told = read(others)
+        if not told:
+            return _Compared(alike, len(told.bad), [])
         with self.engine.begin() as connection:
             without_waiting(connection)
             out = forgotten.among(connection, told.ids())
             told.leave_out(out)
             self.returned += [user_id for user_id in out if not out[user_id].keep_out]
-            unlike = told.profiles(plain.unlike(connection, told.plain, batch.covers))
-            suspected = compare(unlike, comparisons.kept(connection, list(unlike)), batch.covers, run.started_at)
-            suspects = list(suspected.items())
-            room = max(0, _AT_ONCE - self._open)
-            at_once, later = dict(suspects[:room]), dict(suspects[room:])
-            for user_id in comparisons.seen(connection, run.id, list(at_once)):  # told of twice: judged once
-                del at_once[user_id]
-            comparisons.note(connection, run.id, told.ids(), later)
-        return list(at_once.items())
+            ids = told.ids()
+            comparisons.note(connection, run.id, ids)
+            suspected = compare(told.profiles(ids), comparisons.kept(connection, ids), batch.covers, run.started_at)
+            at_once = list(suspected)[: max(0, _AT_ONCE - self._open)]
+            first = comparisons.suspect(connection, run.id, suspected, at_once)  # told of twice: judged once
+        return _Compared(alike + len(told), len(told.bad), [(one, suspected[one]) for one in at_once if one in first])
 
     def _confirm(self, run: Run, reads: _StrongReads) -> None:
         """Read every other suspect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,27 @@ from redis import Redis
 from tests.worker.auth0.conftest import Simulator
 from worker.auth0.client import Rejected, SearchTimedOut, Tenant
 from worker.auth0.pace import TOKENS_THROTTLED, Budget
+from worker.domain.users import Profile
 from worker.errors import BadRecord, Error, Refused, TenantDown, Throttled, WrongSetting
 from worker.settings import Settings
 
 SettingsFor = Callable[..., Settings]
 TenantFor = Callable[[Settings], Tenant]
+Read = Callable[[Tenant, str], "Profile | None"]
+
+
+@pytest.fixture(params=["alone", "among many"])
+def read(request: pytest.FixtureRequest) -> Read:
+    """A strong read, sent either way: it means the same."""
+
+    async def among(tenant: Tenant, user_id: str) -> Profile | None:
+        many = tenant.many()
+        try:
+            return await tenant.read_user_among(many, user_id)
+        finally:
+            await many.close()
+
+    return Tenant.read_user if request.param == "alone" else lambda *asked: asyncio.run(among(*asked))
 
 
 @pytest.fixture
@@ -29,26 +46,26 @@ def truth(simulator: Simulator, user_id: str) -> dict[str, Any]:
     return next(user for user in users if user["user_id"] == user_id)
 
 
-def test_a_strong_read_gives_the_profile_as_auth0_wrote_it(tenant: Tenant, simulator: Simulator) -> None:
+def test_a_strong_read_gives_the_profile_as_auth0_wrote_it(tenant: Tenant, simulator: Simulator, read: Read) -> None:
     (user_id,) = simulator.sign_up()
-    assert tenant.read_user(user_id) == truth(simulator, user_id)
+    assert read(tenant, user_id) == truth(simulator, user_id)
 
 
-def test_a_missing_user_is_none(tenant: Tenant) -> None:
-    assert tenant.read_user("auth0|nobody") is None
+def test_a_missing_user_is_none(tenant: Tenant, read: Read) -> None:
+    assert read(tenant, "auth0|nobody") is None
 
 
 @pytest.mark.parametrize(
     "user_id", ["samlp|corp|x@y.z", 'a"b', "a/../b", "a%7Cb", "a?b#c", "é😀|x", "a\\b", "x" * 1000]
 )
-def test_no_id_reaches_another_endpoint(tenant: Tenant, user_id: str) -> None:
-    assert tenant.read_user(user_id) is None
+def test_no_id_reaches_another_endpoint(tenant: Tenant, user_id: str, read: Read) -> None:
+    assert read(tenant, user_id) is None
 
 
 @pytest.mark.parametrize("user_id", ["", ".", ".."])
-def test_what_can_be_no_id_is_not_asked_for(tenant: Tenant, simulator: Simulator, user_id: str) -> None:
+def test_what_can_be_no_id_is_not_asked_for(tenant: Tenant, simulator: Simulator, user_id: str, read: Read) -> None:
     with pytest.raises(BadRecord):
-        tenant.read_user(user_id)
+        read(tenant, user_id)
     assert simulator.stats()["api_calls_total"] == 0
 
 
@@ -68,115 +85,125 @@ def test_what_can_be_no_id_is_not_asked_for(tenant: Tenant, simulator: Simulator
     ids=lambda fault: f"{fault['kind']} {fault.get('status', '')}",
 )
 def test_an_outage_is_never_taken_for_a_missing_user(
-    tenant: Tenant, simulator: Simulator, budget: Budget, fault: dict[str, Any]
+    tenant: Tenant, simulator: Simulator, budget: Budget, fault: dict[str, Any], read: Read
 ) -> None:
     simulator.faults({"where": "api", **fault})
     with pytest.raises(TenantDown):
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     assert budget.look("read_users").reason == "outage"
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 503}, {"kind": "drop"}], ids=["503", "drop"])
 def test_one_call_is_one_request_whatever_comes_back(
-    tenant: Tenant, simulator: Simulator, fault: dict[str, Any]
+    tenant: Tenant, simulator: Simulator, fault: dict[str, Any], read: Read
 ) -> None:
     simulator.faults({"where": "api", "times": 5, **fault})
     with pytest.raises(TenantDown):
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     (left,) = simulator.control.get("/_sim/faults").json()["faults"]
     assert left["times"] == 4
 
 
 def test_a_429_pauses_the_group_for_every_process(
-    tenant: Tenant, simulator: Simulator, redis: Redis, settings_for: SettingsFor
+    tenant: Tenant, simulator: Simulator, redis: Redis, settings_for: SettingsFor, read: Read
 ) -> None:
-    tenant.read_user("auth0|nobody")
+    read(tenant, "auth0|nobody")
     simulator.limits(groups={"global": [1, 0.2]})
-    tenant.read_user("auth0|nobody")
+    read(tenant, "auth0|nobody")
     with pytest.raises(Throttled) as throttled:
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     assert throttled.value.retry_after is not None
     assert 0 < throttled.value.retry_after <= 8  # 5 s for a token, the seconds of two clocks rounded, the jitter
     elsewhere = Budget(redis, settings_for())
     assert elsewhere.take("read_users", "now").reason == "throttled"
 
 
-def test_what_the_headers_say_reaches_the_budget(tenant: Tenant, simulator: Simulator, budget: Budget) -> None:
+def test_what_the_headers_say_reaches_the_budget(
+    tenant: Tenant, simulator: Simulator, budget: Budget, read: Read
+) -> None:
     simulator.limits(groups={"global": [10, 0.01]})
-    tenant.read_user("auth0|nobody")
+    read(tenant, "auth0|nobody")
     assert budget.look("read_users").capacity == 5
 
 
 def test_a_token_that_auth0_no_longer_takes_is_replaced_once(
-    tenant: Tenant, simulator: Simulator, redis: Redis
+    tenant: Tenant, simulator: Simulator, redis: Redis, read: Read
 ) -> None:
-    tenant.read_user("auth0|nobody")
+    read(tenant, "auth0|nobody")
     simulator.faults({"where": "api", "kind": "status", "status": 401, "times": 1})
-    assert tenant.read_user("auth0|nobody") is None
+    assert read(tenant, "auth0|nobody") is None
     assert simulator.stats()["token_fetches"] == 2
     assert redis.hget(f"understudy:{simulator.domain}:budget:global", "spent:unasked") == b"1"
 
 
-def test_a_token_refused_twice_stops_every_group(tenant: Tenant, simulator: Simulator, budget: Budget) -> None:
+def test_a_token_refused_twice_stops_every_group(
+    tenant: Tenant, simulator: Simulator, budget: Budget, read: Read
+) -> None:
     simulator.faults({"where": "api", "kind": "status", "status": 401})
     with pytest.raises(Refused) as refused:
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     assert refused.value.scope is None
     assert simulator.stats()["api_calls_total"] == 2
     assert budget.take("write_users", "push").reason == "credentials refused"
 
 
 def test_a_missing_scope_is_named(
-    tenant_for: TenantFor, settings_for: SettingsFor, simulator: Simulator, budget: Budget
+    tenant_for: TenantFor, settings_for: SettingsFor, simulator: Simulator, budget: Budget, read: Read
 ) -> None:
     made = simulator.control.post("/_sim/clients", json={"scopes": ["update:users"]}).json()
     tenant = tenant_for(
         settings_for(auth0_m2m_client_id=made["client_id"], auth0_m2m_client_secret=made["client_secret"])
     )
     with pytest.raises(Refused, match="read:users") as refused:
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     assert refused.value.scope == "read:users"
     assert budget.look("read_users").reason == "lacks scope read:users"
     assert budget.look("write_users").paused == 0
 
 
-def test_whoever_mended_a_refusal_is_not_kept_waiting(tenant: Tenant, simulator: Simulator, budget: Budget) -> None:
+def test_whoever_mended_a_refusal_is_not_kept_waiting(
+    tenant: Tenant, simulator: Simulator, budget: Budget, read: Read
+) -> None:
     budget.pause("read_users", 60, "credentials refused")
     budget.pause("read_logs", 60, "lacks scope read:logs")
     budget.pause("write_users", 60, TOKENS_THROTTLED)
     simulator.faults({"where": "api", "kind": "status", "status": 503, "times": 1})
     with pytest.raises(TenantDown):
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     tenant.forget_refusals()
     assert budget.look("read_users").reason == "outage"
     assert budget.look("read_logs").reason == "outage"
     assert budget.look("write_users").reason == TOKENS_THROTTLED
 
 
-def test_wrong_credentials_stop_every_group(tenant_for: TenantFor, settings_for: SettingsFor, budget: Budget) -> None:
+def test_wrong_credentials_stop_every_group(
+    tenant_for: TenantFor, settings_for: SettingsFor, budget: Budget, read: Read
+) -> None:
     with pytest.raises(Refused, match="access_denied"):
-        tenant_for(settings_for(auth0_m2m_client_secret="wrong")).read_user("auth0|nobody")
+        read(tenant_for(settings_for(auth0_m2m_client_secret="wrong")), "auth0|nobody")
     assert budget.look("read_logs").reason == "credentials refused"
 
 
 def test_a_request_that_auth0_rejects_concerns_nobody_else(
-    tenant: Tenant, simulator: Simulator, budget: Budget
+    tenant: Tenant, simulator: Simulator, budget: Budget, read: Read
 ) -> None:
     simulator.faults({"where": "api", "kind": "status", "status": 409})
     with pytest.raises(Rejected) as rejected:
-        tenant.read_user("auth0|nobody")
+        read(tenant, "auth0|nobody")
     assert rejected.value.status == 409
     assert budget.look("read_users").paused == 0
 
 
-def test_a_certificate_nobody_vouches_for_is_no_tenant(tenant_for: TenantFor, settings_for: SettingsFor) -> None:
+def test_a_certificate_nobody_vouches_for_is_no_tenant(
+    tenant_for: TenantFor, settings_for: SettingsFor, read: Read
+) -> None:
     with pytest.raises(TenantDown):
-        tenant_for(settings_for(auth0_ca_file=None)).read_user("auth0|nobody")
+        read(tenant_for(settings_for(auth0_ca_file=None)), "auth0|nobody")
 
 
-def test_an_unreadable_ca_file_is_a_wrong_setting(tenant_for: TenantFor, settings_for: SettingsFor) -> None:
+def test_an_unreadable_ca_file_is_a_wrong_setting(tenant_for: TenantFor, settings_for: SettingsFor, read: Read) -> None:
     with pytest.raises(WrongSetting, match="AUTH0_CA_FILE"):
-        tenant_for(settings_for(auth0_ca_file=__file__)).read_user("auth0|nobody")
+        read(tenant_for(settings_for(auth0_ca_file=__file__)), "auth0|nobody")
 
 
 @pytest.mark.parametrize(
@@ -189,12 +216,12 @@ def test_an_unreadable_ca_file_is_a_wrong_setting(tenant_for: TenantFor, setting
     ids=lambda fault: f"{fault['kind']} {fault.get('status', '')}",
 )
 def test_no_error_tells_whose_profile_was_asked_for(
-    tenant: Tenant, simulator: Simulator, settings_for: SettingsFor, fault: dict[str, Any]
+    tenant: Tenant, simulator: Simulator, settings_for: SettingsFor, fault: dict[str, Any], read: Read
 ) -> None:
     simulator.faults({"where": "api", **fault})
     secret = settings_for().auth0_m2m_client_secret.get_secret_value()
     asked = "email|marker@example.com"
-    raised = [error_of(lambda: tenant.read_user(asked)), error_of(lambda: tenant.search_users([asked, "b"]))]
+    raised = [error_of(lambda: read(tenant, asked)), error_of(lambda: tenant.search_users([asked, "b"]))]
     assert raised[0] is not None
     for error in filter(None, raised):
         told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__)

@@ -6,7 +6,7 @@ import pytest
 _EMPTY = """
 TRUNCATE users, news, inbox, parked, counters, conditions, processes, tenant, connections,
   user_data, songs, playlists, playlist_songs, plays, play_days, wishes, pushes, pushed, sessions, sweep,
-  arrivals, feeds, heard, runs, exported, forgotten RESTART IDENTITY
+  arrivals, feeds, heard, runs, exported, suspects, forgotten RESTART IDENTITY
 """
 
 

@@ -232,7 +232,8 @@ def _music(copy: Copy) -> None:
         alias=ALIAS,
         b=BOB,
     )
-    copy.sql("INSERT INTO exported VALUES (1, :a, 'stale'), (1, :b, NULL)", a=ADA, b=BOB)
+    copy.sql("INSERT INTO exported VALUES (1, :a), (1, :b)", a=ADA, b=BOB)
+    copy.sql("INSERT INTO suspects VALUES (1, :a, 'stale'), (1, :b, 'extra')", a=ADA, b=BOB)
     copy.sql("INSERT INTO sweep (position) VALUES (:a)", a=ADA)
 
 

@@ -58,6 +58,7 @@ DELETE FROM heard;
 DELETE FROM feeds;
 DELETE FROM runs;
 DELETE FROM exported;
+DELETE FROM suspects;
 DELETE FROM playlists;
 DELETE FROM plays;
 DELETE FROM play_days;

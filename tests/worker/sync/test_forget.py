@@ -59,7 +59,7 @@ def others(copy: Copy) -> dict[str, Any]:
         ),
         "tables": [
             copy.sql(f"SELECT user_id FROM {table} WHERE user_id = :b", b=BOB)  # noqa: S608
-            for table in ("user_data", "wishes", "pushed", "sessions", "exported")
+            for table in ("user_data", "wishes", "pushed", "sessions", "exported", "suspects")
         ],
     }
 
@@ -565,7 +565,7 @@ STEP = 6
 def live_again(copy: Copy) -> None:
     copy.sql(
         "TRUNCATE users, news, inbox, parked, counters, conditions, user_data, songs, playlists, playlist_songs, plays, play_days, "
-        "wishes, pushes, pushed, sessions, sweep, exported, forgotten RESTART IDENTITY"
+        "wishes, pushes, pushed, sessions, sweep, exported, suspects, forgotten RESTART IDENTITY"
     )
     copy.auth0.clear()
     a_whole_life(copy)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from tests.simulator.running import Simulator
 from tests.worker.sync.asking import asking
 from worker.auth0.client import Tenant
+from worker.auth0.transport import Many
 from worker.domain.users import Tolerances
 from worker.errors import Refused
 from worker.store import forgotten, runs, schema, users
@@ -144,10 +145,13 @@ def test_who_is_marked_before_the_strong_answer_comes_is_no_drift(
         def __init__(self, tenant: Tenant) -> None:
             self._tenant = tenant
 
-        def read_user(self, user_id: str) -> Any:
+        def many(self) -> Many:
+            return self._tenant.many()
+
+        async def read_user_among(self, many: Many, user_id: str) -> Any:
             with engine.begin() as connection:
                 users.mark(connection, [UserNews(user_id)])
-            return self._tenant.read_user(user_id)
+            return await self._tenant.read_user_among(many, user_id)
 
     with asking(auth0, redis_url) as parts:
         drift = Verify(engine, parts.everyone, cast("Tenant", Meanwhile(parts.tenant)), parts.budget).run()
