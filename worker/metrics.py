@@ -18,7 +18,7 @@ from worker.domain.feeds import log_retention
 from worker.errors import BrokerDown
 from worker.queue import connect_redis
 from worker.settings import Settings
-from worker.store import gauges, schema
+from worker.store import gauges, rhythm, schema
 from worker.store.gauges import Gauges
 from worker.store.session import make_engine, reaching_postgresql
 
@@ -44,25 +44,39 @@ def exposition(settings: Settings) -> bytes:
             schema.check(connection)
             schema.claim_tenant(connection, settings.auth0_domain)
             found = gauges.read(connection)
+            floor = settings.silence_floor
+            broken: dict[str, bool] = {
+                name: rhythm.is_broken(connection, name, floor) for name in settings.streams if floor
+            }
     finally:
         engine.dispose()
     pulled = {"logs": settings.pulls_log, "events": settings.pull_events}
     found = replace(found, feeds={name: feed for name, feed in found.feeds.items() if pulled.get(name)})
     registry = CollectorRegistry()
     kept = log_retention(settings.auth0_plan)
-    registry.register(_Found(found, _budget(settings), kept, settings.reconcile_every))
+    registry.register(_Found(found, broken, _budget(settings), kept, settings.reconcile_every))
     return generate_latest(registry)
 
 
 def families(
-    found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta
+    found: Gauges,
+    broken: Mapping[str, bool],
+    budget: Buckets | None,
+    log_kept: timedelta,
+    reconcile_every: timedelta,
 ) -> Iterator[Metric]:
     """Yield every metric, those without a value yet too: dashboards and alerts name them.
 
-    `log_kept`: for how long Auth0 does. `reconcile_every`: zero for never by itself.
+    `broken`: by webhook, whether it is silent though the tenant has news. `log_kept`: for how long Auth0 does. `reconcile_every`: zero for never by itself.
     """
     yield from _of_deliveries(found)
     yield from _of_users(found)
+    yield _gauges(
+        "stream_broken",
+        "1 where a stream has delivered nothing for longer than usual, though the tenant has news. SILENCE_FLOOR=0: not told.",
+        "source",
+        {name: float(is_so) for name, is_so in broken.items()},
+    )
     yield from _of_feeds(found)
     yield _gauge(
         "log_retention_seconds", "For how long Auth0 keeps the log under AUTH0_PLAN.", log_kept.total_seconds()
@@ -74,11 +88,18 @@ def families(
 
 
 class _Found(Collector):
-    def __init__(self, found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta) -> None:
-        self._found, self._budget, self._log_kept, self._every = found, budget, log_kept, reconcile_every
+    def __init__(
+        self,
+        found: Gauges,
+        broken: Mapping[str, bool],
+        budget: Buckets | None,
+        log_kept: timedelta,
+        reconcile_every: timedelta,
+    ) -> None:
+        self._told = found, broken, budget, log_kept, reconcile_every
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._found, self._budget, self._log_kept, self._every)
+        return families(*self._told)
 
 
 def _of_deliveries(found: Gauges) -> Iterator[Metric]:

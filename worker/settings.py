@@ -236,6 +236,12 @@ class Settings(BaseSettings):
         return self.auth0_issuer or f"https://{self.auth0_domain}/"
 
     @property
+    def streams(self) -> tuple[Literal["logs", "events"], ...]:
+        """The webhooks that a stream should fill."""
+        tokens = {"logs": self.log_stream_tokens, "events": self.event_stream_tokens}
+        return tuple(name for name in ("logs", "events") if tokens[name])
+
+    @property
     def pulls_log(self) -> bool:
         """Whether the tenant's log is pulled: where it is streamed. Event streams alone spare every read, and it would cause them."""
         return self.pull_logs and bool(self.log_stream_tokens)

@@ -18,7 +18,7 @@ from worker.errors import BrokerDown, DatabaseDown, SchemaBehind
 from worker.settings import Settings
 from worker.store import feeds, rhythm, runs, schema
 from worker.store.feeds import Standing
-from worker.store.rhythm import Feed, Silence
+from worker.store.rhythm import Silence
 from worker.store.runs import Standing as Runs
 from worker.store.session import make_engine, reaching_postgresql
 
@@ -259,12 +259,7 @@ def _run_problems(report: Status, compared_ago: float, every: timedelta) -> list
 
 def _silences(connection: Connection, settings: Settings) -> dict[str, Silence]:
     """Return how silent each webhook is that a stream should fill."""
-    wanted: list[Feed] = []
-    if settings.log_stream_tokens:
-        wanted.append("logs")
-    if settings.event_stream_tokens:
-        wanted.append("events")
-    found = {feed: rhythm.silence(connection, feed, settings.silence_floor) for feed in wanted}
+    found = {feed: rhythm.silence(connection, feed, settings.silence_floor) for feed in settings.streams}
     return {feed: silence for feed, silence in found.items() if silence is not None}
 
 
@@ -275,7 +270,7 @@ def _silence_problems(silences: Mapping[str, Silence], settings: Settings) -> li
         since = f"for {silence.lasts / 60:.0f} min" if silence.ever else "ever"
         if not silence.is_unusual:
             continue
-        if silence.missed_something:
+        if silence.is_broken:
             found.append(
                 f"nothing has come by the {_STREAMS[feed]} {since}, though the tenant has news: "
                 "look at the stream's health in Auth0, at PUBLIC_URL and at the web process"

@@ -202,6 +202,16 @@ def test_a_feed_that_was_turned_off_ages_for_nobody(scraped: Web) -> None:
     assert [one.labels["feed"] for one in metrics["understudy_feed_trouble"].samples] == ["logs"]
 
 
+def test_a_stream_that_lost_what_a_pull_found_is_broken(scraped: Web) -> None:
+    assert value(scrape(scraped), "understudy_stream_broken", source="logs") == 0
+    with psycopg.connect(scraped.database_url) as connection:
+        connection.execute("UPDATE tenant SET copied_since = now() - interval '1 day'")
+        connection.execute("INSERT INTO counters (name, value, latest_at) VALUES ('log_records_missed', 1, now())")
+    metrics = scrape(scraped)
+    assert value(metrics, "understudy_stream_broken", source="logs") == 1
+    assert value(metrics, "understudy_stream_broken", source="events") is None, "no event stream is set up"
+
+
 def test_the_dashboard_and_the_alerts_name_what_is_exported_and_all_of_it(exported: dict[str, Metric]) -> None:
     samples: dict[str, set[str]] = {}
     for family in exported.values():

@@ -93,6 +93,11 @@ class Silence:
         """Whether it is longer than this tenant's own rhythm."""
         return self.lasts > self.usual
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the tenant had news meanwhile: it is not just quiet."""
+        return self.is_unusual and self.missed_something
+
 
 def note(connection: Connection, source: str, at: datetime) -> None:
     """Remember that something came from a source (our clock); once a batch, in its transaction."""
@@ -123,6 +128,15 @@ def silence(connection: Connection, feed: Feed, floor: timedelta) -> Silence | N
         text("SELECT extract(epoch FROM now() - arrived_at)::float8 FROM arrivals WHERE source = 'pulled_events'")
     ).scalar()
     return Silence(lasts, usual, missed, arrived is not None, looked)
+
+
+def is_broken(connection: Connection, feed: Feed, floor: timedelta) -> bool:
+    """Tell whether a webhook is silent though the tenant has news, as `silence` would; cheap while deliveries come."""
+    lasts = connection.execute(_LASTS, {"at": last(connection, feed)}).scalar_one()
+    if lasts is None or lasts <= floor.total_seconds():
+        return False
+    found = silence(connection, feed, floor)
+    return found is not None and found.is_broken
 
 
 def begin_probe(connection: Connection, floor: timedelta) -> datetime | None:

@@ -95,6 +95,9 @@ def test_a_silence_is_broken_only_where_a_pull_found_something_since(connection:
     assert problems(connection, log_stream_tokens=["x"])[0].startswith(
         "nothing has come by the log stream for 180 min, though the tenant has news"
     )
+    assert rhythm.is_broken(connection, "logs", FLOOR)
+    deliver(connection, 0)
+    assert not rhythm.is_broken(connection, "logs", FLOOR)
 
 
 @pytest.mark.parametrize("days", [8, 40])
