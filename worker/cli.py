@@ -28,7 +28,7 @@ from worker.store import notes, pushes, schema, users
 from worker.store.session import make_engine, reaching_postgresql
 from worker.sync.brake import BRAKED, RESTORED
 from worker.sync.drain import drain as drain_source
-from worker.sync.everyone import incomplete
+from worker.sync.everyone import incomplete, not_read
 from worker.sync.verify import as_json as drift_as_json, shown
 from worker.sync.wish import choose_plan
 
@@ -95,10 +95,12 @@ def backfill() -> None:
     with lent_parts() as parts, watching("loading the tenant") as watch:
         configure(parts.settings, sys.stderr)
         done = parts.backfill(watch).run()
-    print(f"{done.users} users read, {done.written} rows written" + (f", {done.bad} parked" if done.bad else ""))
+    print(f"{done.users} users read, {done.written} rows written")
+    if done.bad:
+        print(not_read(done.bad))
     if done.unread:
         print(incomplete(done.unread))
-        raise typer.Exit(1)
+    raise typer.Exit(1 if done.bad or done.unread else 0)
 
 
 @cli.command()

@@ -59,6 +59,12 @@ _USERS = text(
 )
 
 
+# By the newest run of each kind that came to its end.
+_NOT_READ = text("""
+SELECT DISTINCT ON (kind) kind, coalesce((report ->> 'bad')::int, 0) FROM runs WHERE state <> 'running' ORDER BY kind, id DESC
+""")
+
+
 @dataclass(slots=True)
 class Status:
     """How the copy is; times in seconds. `problems` need a human, each is one sentence that says what to do."""
@@ -76,6 +82,7 @@ class Status:
     budget: Mapping[str, Mapping[str, Any]] | None
     problems: list[str] = field(default_factory=list)
     runs: Mapping[str, Runs] = field(default_factory=dict)
+    not_read: Mapping[str, int] = field(default_factory=dict)
     silence: Mapping[str, Silence] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,6 +110,7 @@ def status(settings: Settings, *, budget: Budget) -> Status:
             report = _read(connection, settings)
             report.problems += _feed_problems(feeds.standings(connection), settings)
             report.runs = runs.standings(connection)
+            report.not_read = dict(connection.execute(_NOT_READ).all())
             report.problems += _run_problems(report, runs.compared_ago(connection), settings.reconcile_every)
             if settings.silence_floor:
                 report.silence = _silences(connection, settings)
@@ -343,7 +351,7 @@ def show(report: Status, console: Console) -> None:
     for name, quiet in report.processes.items():
         table.add_row(name, f"seen {quiet} s ago")
     for kind, run in report.runs.items():
-        table.add_row(f"last {kind}", _run(run))
+        table.add_row(f"last {kind}", _run(run) + _missing(report.not_read.get(kind, 0)))
     wanted = report.conditions.get("reconcile_wanted")
     if wanted:
         table.add_row("reconcile wanted", str(wanted["detail"]))
@@ -357,6 +365,10 @@ def show(report: Status, console: Console) -> None:
 def _run(run: Runs) -> str:
     last = f"complete {run.complete_at:%Y-%m-%d %H:%M:%S}" if run.complete_at else "none complete"
     return f"{last}; one began {run.began_at:%Y-%m-%d %H:%M:%S}, {run.users:,} users" if run.began_at else last
+
+
+def _missing(number: int) -> str:
+    return f"; {number:,} users could not be read: see `understudy parked list`" if number else ""
 
 
 def check_tenant(settings: Settings) -> None:

@@ -127,7 +127,7 @@ class Backfill:
             self.progress.users = self.progress.bad = self.progress.unread = 0
         self.progress.users += len(told)
         self.progress.written += written.changed
-        self.progress.bad += len(told.bad) + len(written.refused)
+        self.progress.bad += len(told.bad)
         self.progress.unread += batch.unread
         with self.engine.begin() as connection:
             without_waiting(connection)
@@ -148,7 +148,7 @@ def load(
     """Write a batch of users: unknown ids at once, those who differ by the rules. Done twice it is done once.
 
     `covers`: the attributes that their source declares, None for whole profiles (P2). `began_at`: before it was read from the
-    tenant, by our clock.
+    tenant, by our clock. Whose profile PostgreSQL cannot hold becomes bad.
     """
     try:
         fresh, unlike = _insert(engine, told.plain, covers)
@@ -157,7 +157,9 @@ def load(
             raise
         fresh, unlike = 0, set(told.plain)  # one of them is odd all the same
     rest = load_odd(engine, told.profiles(unlike), covers, tolerances, began_at)
-    return Loaded(fresh + rest.changed, rest.refused)
+    for user_id in rest.refused:
+        told.refuse(user_id, "PostgreSQL cannot hold a value of it")
+    return Loaded(fresh + rest.changed)
 
 
 def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | None) -> tuple[int, set[str]]:

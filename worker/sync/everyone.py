@@ -166,6 +166,11 @@ def incomplete(unread: int) -> str:
     )
 
 
+def not_read(bad: int) -> str:
+    """Say that so many users could not be understood, and where they are."""
+    return f"incomplete: {bad} users could not be read and were parked: see why with `understudy parked list`"
+
+
 def in_batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
     """Yield lists of `size` items, the last one shorter."""
     while batch := list(islice(items, size)):

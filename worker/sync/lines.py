@@ -1,5 +1,6 @@
 """Lines of users, sorted by what PostgreSQL makes of them: those it takes as they are, the odd ones, and what is no user."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,21 @@ class Told:
         return (*self.plain, *self.odd)
 
     def profiles(self, ids: Iterable[str]) -> dict[str, Profile]:
-        """Return the profiles of these of them, and of everybody odd."""
-        return {user_id: _PROFILE.decode(self.plain[user_id]) for user_id in ids if user_id in self.plain} | self.odd
+        """Return the profiles of these of them, and of everybody odd; who has a number that nobody can read becomes bad."""
+        found: dict[str, Profile] = {}
+        for user_id in ids:
+            if (line := self.plain.get(user_id)) is not None:
+                try:
+                    found[user_id] = _PROFILE.decode(line)
+                except msgspec.DecodeError:
+                    self.refuse(user_id, "a number in it is out of range")
+        return found | self.odd
+
+    def refuse(self, user_id: str, why: str) -> None:
+        """Count one of them as bad."""
+        line = self.plain[user_id] if user_id in self.plain else json.dumps(self.odd[user_id])
+        self.bad.append((why, line.encode()))
+        self.leave_out([user_id])
 
 
 def without_alike(

@@ -150,7 +150,7 @@ class Reconcile:
             loaded = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
             report["users"] += len(batch.lines) - len(others) + len(told)
             report["written"] += loaded.changed
-            report["bad"] += len(told.bad) + len(loaded.refused)
+            report["bad"] += len(told.bad)
             report["unread"] += batch.unread
             run.position.clear()
             run.position.update(batch.position)

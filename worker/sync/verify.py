@@ -359,7 +359,10 @@ def shown(drift: Drift, hide: Callable[[str], str]) -> Sequence[str]:
     if drift.braked:
         lines.append(f"{drift.braked} deletions wait for an answer: see `understudy brake`")
     if drift.bad:
-        lines.append(f"incomplete: {drift.bad} profiles could not be read")
+        lines.append(
+            f"incomplete: {drift.bad} profiles could not be read; the daily comparison and `understudy backfill` park them: "
+            "see why with `understudy parked list`"
+        )
     if drift.unread:
         lines.append(incomplete(drift.unread))
     return lines

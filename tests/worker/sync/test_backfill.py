@@ -322,6 +322,16 @@ def test_a_profile_that_postgresql_cannot_hold_costs_its_neighbours_nothing(engi
     assert row(engine, "auth0|5").profile["user_metadata"] == {"note": "a\ufffdb"}
 
 
+def test_a_number_that_nobody_can_read_costs_its_neighbours_nothing(engine: Engine) -> None:
+    some = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
+    told(engine, some)
+    some["auth0|4"]["name"] = "Ada"
+    odd = json.dumps(some["auth0|5"] | {"user_metadata": {"n": 0}}).replace('"n": 0', '"n": 1e400').encode()
+    read = lines.read([json.dumps(some["auth0|4"] | {"updated_at": profile("", 99)["updated_at"]}).encode(), odd])
+    assert load(engine, read, None, TOLERANCES, datetime.now(UTC)).changed == 1
+    assert (list(read.ids()), read.bad) == (["auth0|4"], [("a number in it is out of range", odd)])
+
+
 def test_whom_a_new_row_names_as_linked_is_asked_for_if_we_have_them(engine: Engine) -> None:
     told(engine, {"sms|1": profile("sms|1", 0)})
     identities = [
