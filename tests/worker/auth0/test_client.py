@@ -201,6 +201,19 @@ def test_a_certificate_nobody_vouches_for_is_no_tenant(
         read(tenant_for(settings_for(auth0_ca_file=None)), "auth0|nobody")
 
 
+def test_the_environments_proxy_is_asked_and_its_exceptions_are_heeded(
+    tenant: Tenant, tenant_for: TenantFor, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch, read: Read
+) -> None:
+    read(tenant, "auth0|nobody")  # the token is there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there
+    with pytest.raises(TenantDown):
+        read(tenant_for(settings_for()), "auth0|nobody")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert read(tenant_for(settings_for()), "auth0|nobody") is None
+
+
 def test_an_unreadable_ca_file_is_a_wrong_setting(tenant_for: TenantFor, settings_for: SettingsFor, read: Read) -> None:
     with pytest.raises(WrongSetting, match="AUTH0_CA_FILE"):
         read(tenant_for(settings_for(auth0_ca_file=__file__)), "auth0|nobody")
