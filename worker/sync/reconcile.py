@@ -14,7 +14,7 @@ from worker.auth0.pace import Budget
 from worker.auth0.windows import Windows
 from worker.domain.users import Tolerances
 from worker.logs import get_logger
-from worker.store import comparisons, forgotten, notes, runs, users
+from worker.store import columns, comparisons, forgotten, notes, runs, users
 from worker.store.runs import Run
 from worker.store.session import without_waiting
 from worker.store.users import UserNews
@@ -182,7 +182,8 @@ class Reconcile:
             left = bool(suspects)
             extra += len(suspects)  # whoever was killed over them had suspected them before
             after = suspects[-1][0] if suspects else after
-        report = {**run.report, "extra": extra}
+        mended = sum(1 for _ in columns.astray(self.engine, run.id, mend=True))
+        report = {**run.report, "extra": extra, "columns_mended": mended}
         with self.engine.begin() as connection:
             comparisons.forget(connection, run.id)
             runs.end(connection, run.id, "failed" if report["unread"] else "complete", report)

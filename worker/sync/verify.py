@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from worker.domain.snapshots import differing
 from worker.domain.users import Profile, canonical, on_strong, profile_time
 from worker.errors import BadRecord
 from worker.logs import get_logger
-from worker.store import comparisons, forgotten, runs, users
+from worker.store import columns, comparisons, forgotten, runs, users
 from worker.store.comparisons import Kept
 from worker.store.runs import Run
 from worker.store.session import without_waiting
@@ -76,6 +76,13 @@ class Drift:
         self.counts[kind] += 1
         if len(self.examples[kind]) < EXAMPLES:
             self.examples[kind].append((user_id, names))
+
+    def merge(self, other: "Drift") -> None:
+        """Add the users of another part of the comparison."""
+        for kind in KINDS:
+            self.counts[kind] += other.counts[kind]
+            self.examples[kind] = [*self.examples[kind], *other.examples[kind]][:EXAMPLES]
+        self.mended += other.mended
 
     def report(self) -> dict[str, Any]:
         """As the run keeps it: no ids."""
@@ -175,7 +182,10 @@ class Verify:
         try:
             with closing(_StrongReads(self.tenant, self.budget)) as reads:
                 self._compare(run, reads)
-                self._confirm(run, reads)
+                with ThreadPoolExecutor(1) as beside:
+                    checked = beside.submit(self._check_columns, run)
+                    self._confirm(run, reads)
+                self.drift.merge(checked.result())
             state = "complete" if self.drift.is_whole else "failed"
         finally:
             with self.engine.begin() as connection:
@@ -248,6 +258,14 @@ class Verify:
             self._read(reads, suspects)
         self._read(reads, [(user_id, "missing") for user_id in self.returned])
         self._judge_the_read(run, all_of_them=True)
+
+    def _check_columns(self, run: Run) -> Drift:
+        """Return whose columns do not follow from their profile; no read would tell, nor mend them."""
+        found = Drift()
+        for user_id, names in columns.astray(self.engine, run.id, mend=self.repair):
+            found.add("different", user_id, names)
+            found.mended += self.repair
+        return found
 
     def _read(self, reads: _StrongReads, suspects: Sequence[tuple[str, str]]) -> None:
         """Begin to read suspects strongly, some side by side; with `repair`, marked before (P3)."""

@@ -171,6 +171,22 @@ def test_one_that_finds_nothing_writes_no_row_of_a_user(engine: Engine, reconcil
     assert after == before
 
 
+def test_a_column_that_was_changed_by_hand_follows_its_profile_again(
+    engine: Engine, reconcile: Callable[..., float | None]
+) -> None:
+    want(engine)
+    run_dry(reconcile)
+    ask(
+        engine,
+        "UPDATE users SET email = 'by.hand@example.com' WHERE user_id = (SELECT min(user_id) FROM users) RETURNING 1",
+    )
+    later(engine)
+    want(engine)
+    run_dry(reconcile)
+    assert ask(engine, "SELECT count(*) FROM users WHERE email IS DISTINCT FROM profile ->> 'email'") == 0
+    assert report(engine)[1]["columns_mended"] == 1
+
+
 def test_who_is_absent_is_asked_for_and_not_deleted(engine: Engine, reconcile: Callable[..., float | None]) -> None:
     ask(engine, "INSERT INTO users (user_id, synced_at) VALUES ('auth0|absent', now() - interval '1 day') RETURNING 1")
     want(engine)

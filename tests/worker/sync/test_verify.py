@@ -16,7 +16,7 @@ from worker.auth0.client import Tenant
 from worker.auth0.transport import Many
 from worker.domain.users import Tolerances
 from worker.errors import Refused
-from worker.store import forgotten, runs, schema, users
+from worker.store import columns as module, forgotten, runs, schema, users
 from worker.store.users import UserNews
 from worker.sync.backfill import Backfill
 from worker.sync.verify import Drift, Verify, as_json, shown
@@ -97,6 +97,59 @@ def test_each_kind_of_drift_is_counted_with_an_example(engine: Engine, verify: R
     assert {kind: drift.examples[kind][0][0] for kind in whom} == whom
     assert drift.examples["different"][0][1] == ["nickname"]
     assert "1 different: u (nickname)" in "\n".join(shown(drift, lambda _: "u"))
+
+
+ASTRAY = {
+    "email": "'by.hand@example.com'",
+    "blocked": "true",
+    "last_login": "'2001-01-01Z'",
+    "logins_count": "77",
+    "user_metadata": """'{"displayName": "By Hand"}'""",
+}
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+def test_a_column_that_was_changed_by_hand_is_seen_and_mended(engine: Engine, verify: Run, name: str) -> None:
+    [whom] = some(engine)
+    before = row(engine, whom)
+    execute(engine, f"UPDATE users SET {name} = {ASTRAY[name]} WHERE user_id = :id", id=whom)  # noqa: S608 our own words
+    drift = verify()
+    assert (drift.counts["different"], drift.total, drift.read, drift.mended) == (1, 1, 0, 0)
+    assert drift.examples["different"] == [(whom, [name])]
+    drift = verify(repair=True)
+    assert (drift.total, drift.mended) == (1, 1)
+    assert row(engine, whom) == before
+    assert verify().total == 0
+
+
+@pytest.mark.usefixtures("verify")
+def test_what_no_column_can_hold_is_no_drift(engine: Engine) -> None:
+    odd = {
+        "email": ["a"],
+        "name": 7,
+        "blocked": "TRUE",
+        "email_verified": "perhaps",
+        "created_at": "2026-13-45T99:00:00.000Z",
+        "last_login": "2026-06-30T23:59:60Z",
+        "logins_count": 1e300,
+        "multifactor": None,
+        "user_metadata": {"n": 0.1},
+    }
+    [whom] = some(engine)
+    columns = users.snapshot_columns({**row(engine, whom).profile, **odd})
+    assert (columns["email"], columns["blocked"], columns["last_login"]) == (None, True, None)
+    with engine.begin() as connection:
+        held = users.lock(connection, [whom])[whom]
+        users.write_snapshots(connection, [(held.row, {**(held.row.profile or {}), **odd})])
+    assert not list(module.astray(engine, 0, mend=True))
+    execute(engine, "UPDATE users SET name = 'Ada' WHERE user_id = :id", id=whom)
+    assert list(module.astray(engine, 0, mend=True)) == [(whom, ["name"])]
+    assert list(module.astray(engine, 0, mend=True)) == []
+
+
+def row(engine: Engine, user_id: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT * FROM users WHERE user_id = :id"), {"id": user_id}).one()
 
 
 def put_ahead(engine: Engine, user_id: str, synced: str) -> None:
