@@ -109,10 +109,16 @@ class Many:
             url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False, proxy=self._proxy
         ) as response:
             body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise aiohttp.ClientPayloadError("the answer is too long")
+            try:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise aiohttp.ClientPayloadError("the answer is too long")
+            finally:
+                if (
+                    response.connection is not None and response.connection.transport is not None
+                ):  # it was not read to its end
+                    response.connection.transport.abort()  # else TLS says goodbye to whoever dribbles
             return Answer(response.status, httpx.Headers(response.raw_headers), bytes(body), token)
 
     def _opened(self) -> aiohttp.ClientSession:
