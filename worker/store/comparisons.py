@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from worker.domain.users import Profile
+from worker.store.columns import MAY_BE_ASTRAY, SAID
 from worker.store.plain import IS_UNLIKE
 
 
@@ -41,29 +42,30 @@ WITH lines AS MATERIALIZED (
   FROM (SELECT place, line::jsonb FROM string_to_table(%(lines)s::text, E'\\n') WITH ORDINALITY AS told (line, place) OFFSET 0)
     AS parsed
 ), compared AS MATERIALIZED (
-  SELECT place, user_id, forgotten.user_hash IS NOT NULL OR {IS_UNLIKE} AS is_unlike
-  FROM lines LEFT JOIN users USING (user_id) LEFT JOIN news USING (user_id)
+  SELECT place, user_id, forgotten.user_hash IS NOT NULL OR {IS_UNLIKE} OR {MAY_BE_ASTRAY} AS is_other
+  FROM lines LEFT JOIN users USING (user_id) LEFT JOIN news USING (user_id) LEFT JOIN {SAID} ON true
   LEFT JOIN forgotten ON user_hash = CASE
     WHEN EXISTS (SELECT FROM forgotten) THEN keyed_hash((SELECT user_hash_key FROM tenant), user_id) END
 ), noted AS (
-  INSERT INTO exported (run_id, user_id) SELECT %(run)s, user_id FROM compared WHERE NOT is_unlike
+  INSERT INTO exported (run_id, user_id) SELECT %(run)s, user_id FROM compared WHERE NOT is_other
 )
-SELECT place - 1 FROM compared WHERE is_unlike ORDER BY place
+SELECT place - 1 FROM compared WHERE is_other ORDER BY place
 """  # noqa: S608 (only a text of ours is put in)
 
 
 def note_alike(
     connection: Connection, run_id: int, lines: Sequence[bytes], covers: frozenset[str] | None
 ) -> Sequence[int]:
-    """Note whose lines of JSON say what we hold of them, live and undoubted; return the places of the others among the lines.
+    """Note whose lines of JSON say what we hold, live, undoubted, in columns that follow from it; return the others' places.
 
     `covers`: see `worker.store.plain.unlike`. Raises DBAPIError or UnicodeError where one of them is no text or JSON that
     PostgreSQL could hold. True for the whole transaction, like `forgotten.among`.
     """
     if not lines:
         return []
-    # A newline within a line is white space.
-    whole = "\n".join(line.decode().replace("\n", " ") for line in lines)
+    whole = b"\n".join(lines).decode()
+    if whole.count("\n") >= len(lines):  # a newline within a line is white space
+        whole = "\n".join(line.decode().replace("\n", " ") for line in lines)
     covered = None if covers is None else sorted(covers)
     return connection.exec_driver_sql(_NOTE_ALIKE, {"run": run_id, "lines": whole, "covers": covered}).scalars().all()
 

@@ -72,11 +72,11 @@ def insert_new(connection: Connection, lines: Mapping[str, str]) -> tuple[int, l
     return inserted, linked
 
 
-# Of `lines`, `users` and `news` that are joined. First as they are: that is what most are. Else as
+# Of `lines`, `users` and `news` that are joined. First byte by byte: that is what most are. Else as
 # `worker.domain.snapshots.differing` would see most of them.
 IS_UNLIKE: Final = """
 users.profile IS NULL OR users.deleted_at IS NOT NULL OR users.deletion_seen_at IS NOT NULL OR news.deletion_seen_at IS NOT NULL
-OR (users.profile IS DISTINCT FROM lines.line AND
+OR (NOT record_image_eq(ROW(users.profile), ROW(lines.line)) AND
     (SELECT jsonb_object_agg(key, value) FROM jsonb_each(users.profile)
      WHERE value <> 'null' AND (%(covers)b::text[] IS NULL OR key = ANY(%(covers)b::text[])))
     IS DISTINCT FROM

@@ -141,7 +141,7 @@ class Reconcile:
     def _take(self, run: Run, batches: Iterator[Batch], go_on: Callable[[], bool]) -> float | None:
         """Compare batches and write what is newer; None at their end, 0 where the slice is over."""
         report = run.report
-        report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread")})
+        report.update({name: report.get(name, 0) for name in ("users", "written", "bad", "unread", "columns_mended")})
         for batch in batches:
             others = without_alike(self.engine, run.id, batch.lines, batch.covers)
             told = read(others)
@@ -158,6 +158,7 @@ class Reconcile:
                 without_waiting(connection)
                 out = forgotten.among(connection, told.ids())  # whom no table may hold (P14), nor do they need a note
                 comparisons.note(connection, run.id, [one for one in told.ids() if one not in out])
+                report["columns_mended"] += len(columns.astray(connection, told.ids(), mend=True))
                 park(connection, run.id, batch.position, told.bad)
                 runs.keep(connection, run.id, run.position, report)
             if not go_on():
@@ -182,8 +183,7 @@ class Reconcile:
             left = bool(suspects)
             extra += len(suspects)  # whoever was killed over them had suspected them before
             after = suspects[-1][0] if suspects else after
-        mended = sum(1 for _ in columns.astray(self.engine, run.id, mend=True))
-        report = {**run.report, "extra": extra, "columns_mended": mended}
+        report = {**run.report, "extra": extra}
         with self.engine.begin() as connection:
             comparisons.forget(connection, run.id)
             runs.end(connection, run.id, "failed" if report["unread"] else "complete", report)

@@ -4,13 +4,13 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
@@ -29,14 +29,18 @@ from worker.sync import answers
 from worker.sync.ahead import side_by_side
 from worker.sync.backfill import AtIt, Progress
 from worker.sync.everyone import Batch, Everyone, Position, incomplete
-from worker.sync.lines import read, without_alike
+from worker.sync.lines import Told, read, without_alike
 from worker.sync.patience import Allowance
 
 KINDS: Final = ("missing", "extra", "stale", "different")
 # So many ids of each kind are shown.
 EXAMPLES: Final = 5
 _LEASE: Final = timedelta(seconds=60)
+# So many are looked at together.
 _AT_ONCE: Final = 64
+# So many wait to be read, or to be judged, while the rest is compared: some 10 KB each, at worst. Who is beyond that is noted, and
+# read later. Whoever is to be mended is claimed meanwhile, so those are fewer.
+_OPEN: Final = 256
 # More would not be faster than the largest plan allows. The budget decides how many there may be.
 _SIDE_BY_SIDE: Final = 4
 _KEEP_EVERY: Final = 15.0  # seconds
@@ -77,17 +81,13 @@ class Drift:
         if len(self.examples[kind]) < EXAMPLES:
             self.examples[kind].append((user_id, names))
 
-    def merge(self, other: "Drift") -> None:
-        """Add the users of another part of the comparison."""
-        for kind in KINDS:
-            self.counts[kind] += other.counts[kind]
-            self.examples[kind] = [*self.examples[kind], *other.examples[kind]][:EXAMPLES]
-        self.mended += other.mended
-
     def report(self) -> dict[str, Any]:
         """As the run keeps it: no ids."""
         left = {"braked": self.braked, "bad": self.bad, "unread": self.unread}
         return {"users": self.users, **self.counts, "read": self.read, "mended": self.mended, **left}
+
+
+_Answers = dict[str, Profile | BadRecord | None]
 
 
 class _StrongReads:
@@ -102,9 +102,12 @@ class _StrongReads:
         self._thread = threading.Thread(target=self._loop.run_forever, name="strong reads", daemon=True)
         self._thread.start()
 
-    def begin(self, ids: Iterable[str]) -> dict[str, Future[Profile | BadRecord | None]]:
+    def begin(self, ids: Sequence[str]) -> Future[_Answers]:
         """Begin to read them; return the answers to come."""
-        return {user_id: asyncio.run_coroutine_threadsafe(self._read(user_id), self._loop) for user_id in ids}
+        return asyncio.run_coroutine_threadsafe(self._read_all(ids), self._loop)
+
+    async def _read_all(self, ids: Sequence[str]) -> _Answers:
+        return dict(zip(ids, await asyncio.gather(*map(self._read, ids)), strict=True))
 
     async def _read(self, user_id: str) -> Profile | BadRecord | None:
         async with self._room:
@@ -135,20 +138,7 @@ class _Group:
 
     suspects: Sequence[tuple[str, str]]
     claims: Mapping[str, Claim]
-    answers: Mapping[str, Future[Profile | BadRecord | None]]
-
-    @property
-    def is_read(self) -> bool:
-        """Whether nobody has to be waited for."""
-        return all(answer.done() for answer in self.answers.values())
-
-
-class _Compared(NamedTuple):
-    """What a batch told: how many users and bad lines, and the suspects who are to be read at once (user id, what is suspected)."""
-
-    users: int
-    bad: int
-    suspects: Sequence[tuple[str, str]]
+    answers: Future[_Answers]
 
 
 @dataclass(slots=True)
@@ -182,10 +172,7 @@ class Verify:
         try:
             with closing(_StrongReads(self.tenant, self.budget)) as reads:
                 self._compare(run, reads)
-                with ThreadPoolExecutor(1) as beside:
-                    checked = beside.submit(self._check_columns, run)
-                    self._confirm(run, reads)
-                self.drift.merge(checked.result())
+                self._confirm(run, reads)
             state = "complete" if self.drift.is_whole else "failed"
         finally:
             with self.engine.begin() as connection:
@@ -206,31 +193,40 @@ class Verify:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id, position)
 
+        # Of whom the lines are to be looked at, not one batch's at a time.
+        waiting: list[bytes] = []
+        covers: frozenset[str] | None = None
+
+        def others_of(batch: Batch) -> Sequence[bytes]:
+            return without_alike(self.engine, run.id, batch.lines, batch.covers)
+
         with (
             closing(self.everyone.batches({}, note, preparing)) as batches,
-            closing(side_by_side(partial(self._suspects, run), batches)) as compared,
+            closing(side_by_side(others_of, batches)) as compared,
         ):
-            for batch, found in compared:
+            for batch, others in compared:
                 progress.percentage = None
+                if len(waiting) >= _AT_ONCE or batch.first or batch.covers != covers:
+                    self._look(run, reads, read(waiting), covers)
+                    waiting.clear()
                 if batch.first:
                     self.drift.users = 0
-                self.drift.users += found.users
-                self.drift.bad += found.bad
+                waiting += others
+                covers = batch.covers
                 self.drift.unread += batch.unread
-                self._read(reads, found.suspects)
+                self.drift.users += len(batch.lines) - len(others)
                 self._judge_the_read(run)
                 progress.users = self.drift.users
                 self.watch(progress)
+        self._look(run, reads, read(waiting), covers)
         with self.engine.begin() as connection:
             comparisons.suspect_extra(connection, run.id, though_marked=False)
 
-    def _suspects(self, run: Run, batch: Batch) -> _Compared:
-        """Note whom a batch tells of, and the suspects; return those of them who are to be read at once."""
-        others = without_alike(self.engine, run.id, batch.lines, batch.covers)
-        alike = len(batch.lines) - len(others)
-        told = read(others)
+    def _look(self, run: Run, reads: _StrongReads, told: Told, covers: frozenset[str] | None) -> None:
+        """Look at those who are not simply as we hold them: note who they are and the suspects, and begin to read some of these."""
+        self.drift.bad += len(told.bad)
         if not told:
-            return _Compared(alike, len(told.bad), [])
+            return
         with self.engine.begin() as connection:
             without_waiting(connection)
             out = forgotten.among(connection, told.ids())
@@ -238,10 +234,15 @@ class Verify:
             self.returned += [user_id for user_id in out if not out[user_id].keep_out]
             ids = told.ids()
             comparisons.note(connection, run.id, ids)
-            suspected = compare(told.profiles(ids), comparisons.kept(connection, ids), batch.covers, run.started_at)
-            at_once = list(suspected)[: max(0, _AT_ONCE - self._open)]
+            suspected = compare(told.profiles(ids), comparisons.kept(connection, ids), covers, run.started_at)
+            at_once = list(suspected)[: max(0, (_AT_ONCE if self.repair else _OPEN) - self._open)]
             first = comparisons.suspect(connection, run.id, suspected, at_once)  # told of twice: judged once
-        return _Compared(alike + len(told), len(told.bad), [(one, suspected[one]) for one in at_once if one in first])
+            astray = columns.astray(connection, [one for one in ids if one not in suspected], mend=self.repair)
+        self.drift.users += len(told)
+        for user_id, names in astray:
+            self.drift.add("different", user_id, names)
+            self.drift.mended += self.repair
+        self._read(reads, [(one, suspected[one]) for one in at_once if one in first])
 
     def _confirm(self, run: Run, reads: _StrongReads) -> None:
         """Read every other suspect."""
@@ -259,14 +260,6 @@ class Verify:
         self._read(reads, [(user_id, "missing") for user_id in self.returned])
         self._judge_the_read(run, all_of_them=True)
 
-    def _check_columns(self, run: Run) -> Drift:
-        """Return whose columns do not follow from their profile; no read would tell, nor mend them."""
-        found = Drift()
-        for user_id, names in columns.astray(self.engine, run.id, mend=self.repair):
-            found.add("different", user_id, names)
-            found.mended += self.repair
-        return found
-
     def _read(self, reads: _StrongReads, suspects: Sequence[tuple[str, str]]) -> None:
         """Begin to read suspects strongly, some side by side; with `repair`, marked before (P3)."""
         if suspects:
@@ -283,22 +276,14 @@ class Verify:
 
     def _judge_the_read(self, run: Run, *, all_of_them: bool = False) -> None:
         """Judge the groups that have been read; or all, waiting for them. The run's lease is lengthened meanwhile."""
-        while self._being_read and (all_of_them or self._being_read[0].is_read):
+        while self._being_read and (all_of_them or self._being_read[0].answers.done()):
             group = self._being_read[0]
-            self._judge(group.suspects, dict(self._said(run, group)), group.claims)
+            while not wait([group.answers], _KEEP_EVERY).done:
+                self._stay(run)
+            self._judge(group, group.answers.result())
             self._being_read.popleft()
             self._open -= len(group.suspects)
         self._stay(run)
-
-    def _said(self, run: Run, group: _Group) -> Iterator[tuple[str, Profile | None]]:
-        for user_id, future in group.answers.items():
-            while not wait([future], _KEEP_EVERY).done:
-                self._stay(run)
-            answer = future.result()
-            if isinstance(answer, BadRecord):
-                self.drift.bad += 1
-            else:
-                yield user_id, answer
 
     def _stay(self, run: Run) -> None:
         """Lengthen the run's lease, now and then."""
@@ -307,14 +292,15 @@ class Verify:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id)
 
-    def _judge(
-        self, suspects: Sequence[tuple[str, str]], said: Mapping[str, Profile | None], claims: Mapping[str, Claim]
-    ) -> None:
+    def _judge(self, group: _Group, answered: _Answers) -> None:
         """Count as drift what differs from a strong answer, in a row that nothing else is about to mend."""
+        said = {user_id: answer for user_id, answer in answered.items() if not isinstance(answer, BadRecord)}
+        claims = group.claims
         self.drift.read += len(said)
+        self.drift.bad += len(answered) - len(said)
         with self.engine.connect() as connection:
             rows = comparisons.kept(connection, list(said))
-        for user_id, kind in suspects:
+        for user_id, kind in group.suspects:
             if user_id not in said:
                 continue
             here, answer = rows.get(user_id), said[user_id]
