@@ -56,14 +56,16 @@ WITH spans AS (
 SELECT coalesce((SELECT length FROM silences ORDER BY length DESC OFFSET 1 LIMIT 1), 0)
 """)
 
-# Of the log, what a pull found that nothing had brought. Of events, one that is newer than all that were pushed, by Auth0's
-# clock on both sides; where no user's event was ever pushed, only tests say that the stream is there.
+# Of the log, what a pull found that nothing had brought; where nothing ever came, not what the first pulls found, which read what
+# was there before. Of events, one that is newer than all that were pushed, by Auth0's clock on both sides; where no user's event
+# was ever pushed, only tests, or else that there is a copy, say that the stream is there.
 _MISSED = {
     "logs": text(
-        "SELECT latest_at > coalesce(CAST(:last AS timestamptz), '-infinity') FROM counters WHERE name = 'log_records_missed'"
+        "SELECT latest_at > coalesce(CAST(:last AS timestamptz), (SELECT copied_since FROM tenant) + CAST(:floor AS interval)) "
+        "FROM counters WHERE name = 'log_records_missed'"
     ),
     "events": text("""
-    SELECT pulled.dated_at > coalesce(pushed.dated_at, CAST(:last AS timestamptz), '-infinity')
+    SELECT pulled.dated_at > coalesce(pushed.dated_at, CAST(:last AS timestamptz), (SELECT copied_since FROM tenant))
     FROM arrivals AS pulled LEFT JOIN arrivals AS pushed ON pushed.source = 'events' WHERE pulled.source = 'pulled_events'
     """),
 }
@@ -123,7 +125,7 @@ def silence(connection: Connection, feed: Feed, floor: timedelta) -> Silence | N
         return None
     spans = connection.execute(_USUAL, {"source": feed, "span": floor, "spans": int(_DAYS / floor)}).scalar_one()
     usual = max(floor.total_seconds(), _MORE * spans * floor.total_seconds())
-    missed = bool(connection.execute(_MISSED[feed], {"last": arrived}).scalar())
+    missed = bool(connection.execute(_MISSED[feed], {"last": arrived, "floor": floor}).scalar())
     looked = connection.execute(
         text("SELECT extract(epoch FROM now() - arrived_at)::float8 FROM arrivals WHERE source = 'pulled_events'")
     ).scalar()

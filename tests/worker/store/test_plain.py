@@ -25,6 +25,8 @@ ODD: list[dict[str, Any]] = [
     {"email": 5},
     {"created_at": "yesterday"},
     {"created_at": "2024-01-01T00:00:00"},
+    {"created_at": "0001-01-01T00:00:00+14:00"},
+    {"last_login": "9999-12-31T23:59:59-14:00"},
     {"logins_count": 2**63},
     {"logins_count": "3"},
     {"user_metadata": {"note": "a\x00b"}},

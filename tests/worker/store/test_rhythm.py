@@ -107,6 +107,19 @@ def test_what_is_dead_for_longer_than_the_inbox_remembers_is_still_broken(connec
     assert "for N min" in problems(connection, log_stream_tokens=["x"])[0].replace(str(days * 1440), "N")
 
 
+def test_what_was_there_before_the_copy_breaks_no_stream(connection: Connection) -> None:
+    connection.execute(text("UPDATE tenant SET copied_since = now() - interval '1 hour'"))
+    misses(connection, 0.9)  # by the first pull
+    rhythm.date(connection, "pulled_events", datetime.now(UTC) - timedelta(hours=2))
+    for feed in ("logs", "events"):
+        assert silent(connection, feed).is_unusual
+        assert not silent(connection, feed).is_broken
+    connection.execute(text("UPDATE counters SET latest_at = now()"))
+    rhythm.date(connection, "pulled_events", datetime.now(UTC))
+    assert silent(connection, "logs").is_broken
+    assert silent(connection, "events").is_broken
+
+
 def test_a_stream_that_never_delivered_is_broken_where_a_pull_finds_news(connection: Connection) -> None:
     assert problems(connection, log_stream_tokens=["x"]) == []
     misses(connection, 0.1)
