@@ -182,7 +182,7 @@ class Verify:
         return self.drift
 
     def _compare(self, run: Run, reads: _StrongReads) -> None:
-        """Compare everybody; the first suspects are read meanwhile, as many at a time as one page of them."""
+        """Compare everybody; suspects are read meanwhile."""
         progress = Progress(total=self.everyone.total())
 
         def preparing(percentage: float) -> None:
