@@ -58,19 +58,25 @@ class Heal:
         stopped = [one for one in ours if not one.runs]
         self._say(kind, stopped, failed)  # first: whoever is killed below leaves it said
         if self.starts and (stopped or failed) and self._is_healthy():
-            if failed:  # a stream with too many of them cannot be enabled before
-                self._redeliver(ours, failed, go_on)
-            self._say(kind, [one for one in stopped if not self._start(one, go_on)], 0)
+            # First: a stream with too many of them cannot be enabled before.
+            left = failed if failed and not self._redeliver(ours, failed, go_on) else 0
+            self._say(kind, [one for one in stopped if not self._start(one, go_on)], left)
 
     def _failures(self, stream: Stream, go_on: Callable[[], bool]) -> int:
         return self._call(partial(self.streams.failed, stream), go_on)
 
-    def _redeliver(self, ours: list[Stream], failed: int, go_on: Callable[[], bool]) -> None:
-        for one in ours:
-            self._call(partial(self.streams.redeliver, one), go_on)
+    def _redeliver(self, ours: list[Stream], failed: int, go_on: Callable[[], bool]) -> bool:
+        """Ask for what failed once more; tell whether Auth0 will send all of it."""
+        try:
+            for one in ours:
+                self._call(partial(self.streams.redeliver, one), go_on)
+        except Rejected as error:
+            log.error("failed deliveries cannot be asked for", failed=failed, reason=str(error))
+            return False
         log.warning("asked for failed deliveries once more", failed=failed)
         with self.engine.begin() as connection:
             notes.count(connection, {"redeliveries_asked_for": 1})
+        return True
 
     def _start(self, stream: Stream, go_on: Callable[[], bool]) -> bool:
         try:

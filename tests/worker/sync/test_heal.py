@@ -225,6 +225,20 @@ def test_failed_deliveries_are_said_and_redelivered(copy: Copy, receiver: Receiv
     assert copy.conditions() == {}
 
 
+def test_a_stream_is_started_though_what_failed_cannot_be_asked_for(copy: Copy, receiver: Receiver) -> None:
+    receiver.status = 401
+    copy.auth0.sign_up(5)
+    copy.auth0.control("POST", "event-streams/drain", {"seconds": 20})
+    receiver.status = 204
+    copy.auth0.control("POST", "event-streams/disable")
+    refused = {"where": "api", "kind": "status", "status": 409, "match": {"method": "POST", "path": "/redeliver"}}
+    copy.auth0.control("PUT", "faults", [refused])
+    heal(copy, receiver)
+    assert streams(copy)["event"].runs
+    assert set(copy.conditions()) == {"event_deliveries_failed", WANTED}
+    assert copy.count("redeliveries_asked_for") == 0
+
+
 def test_streams_to_others_are_left_alone(copy: Copy) -> None:
     elsewhere = Receiver()
     copy.auth0.control("POST", "streams/pause")
