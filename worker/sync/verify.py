@@ -224,8 +224,8 @@ class Verify:
 
     def _look(self, run: Run, reads: _StrongReads, told: Told, covers: frozenset[str] | None) -> None:
         """Look at those who are not simply as we hold them: note who they are and the suspects, and begin to read some of these."""
-        self.drift.bad += len(told.bad)
         if not told:
+            self.drift.bad += len(told.bad)
             return
         with self.engine.begin() as connection:
             without_waiting(connection)
@@ -239,6 +239,7 @@ class Verify:
             first = comparisons.suspect(connection, run.id, suspected, at_once)  # told of twice: judged once
             astray = columns.astray(connection, [one for one in ids if one not in suspected], mend=self.repair)
         self.drift.users += len(told)
+        self.drift.bad += len(told.bad)  # now: those whose profile cannot be decoded are among them
         for user_id, names in astray:
             self.drift.add("different", user_id, names)
             self.drift.mended += self.repair

@@ -19,6 +19,7 @@ from worker.errors import Refused
 from worker.store import columns as module, forgotten, runs, schema, users
 from worker.store.users import UserNews
 from worker.sync.backfill import Backfill
+from worker.sync.everyone import Batch, Everyone
 from worker.sync.verify import Drift, Verify, as_json, shown
 
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
@@ -214,6 +215,26 @@ def test_who_is_marked_before_the_strong_answer_comes_is_no_drift(
     with asking(auth0, redis_url) as parts:
         drift = Verify(engine, parts.everyone, cast("Tenant", Meanwhile(parts.tenant)), parts.budget).run()
     assert (drift.total, drift.read) == (0, 4)
+
+
+@pytest.mark.usefixtures("verify")
+def test_whom_nobody_can_decode_is_counted_and_the_run_not_complete(
+    auth0: Simulator, engine: Engine, redis_url: str
+) -> None:
+    class Odd:
+        """Everybody: one user, with a number that nobody can read."""
+
+        def total(self) -> int:
+            return 1
+
+        def batches(self, *_: object) -> Iterator[Batch]:
+            line = f'{{"user_id":"{whom}","user_metadata":{{"n":1e400}}}}'.encode()
+            yield Batch([line], {}, None, first=True)
+
+    [whom] = some(engine)
+    with asking(auth0, redis_url) as parts:
+        drift = Verify(engine, cast("Everyone", Odd()), parts.tenant, parts.budget).run()
+    assert (drift.bad, drift.users, drift.is_whole) == (1, 0, False)
 
 
 @pytest.mark.parametrize("repair", [False, True])
