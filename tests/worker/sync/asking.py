@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -16,6 +20,8 @@ from worker.auth0.pace import Budget
 from worker.auth0.windows import Windows
 from worker.settings import Settings
 from worker.sync.everyone import Everyone
+
+UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
 
 
 @dataclass(frozen=True)
@@ -61,3 +67,24 @@ def asking(auth0: Simulator, redis_url: str, **changes: Any) -> Iterator[Asking]
         budget = Budget(redis, settings)
         with closing(Tenant(settings, redis, budget)) as tenant:
             yield Asking(settings, budget, tenant)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """What a process of ours needs to know of these settings."""
+    return {
+        "PATH": os.environ["PATH"],
+        "COLUMNS": "300",
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "AUTH0_DOMAIN": settings.auth0_domain,
+        "AUTH0_CA_FILE": str(settings.auth0_ca_file),
+        "AUTH0_M2M_CLIENT_ID": settings.auth0_m2m_client_id,
+        "AUTH0_M2M_CLIENT_SECRET": settings.auth0_m2m_client_secret.get_secret_value(),
+        "AUTH0_LIMITS": "global=1000:1000/s",
+    }
+
+
+def understudy(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, as an operator does."""
+    env = environment_of(settings)
+    return subprocess.run([UNDERSTUDY, *words], env=env, capture_output=True, text=True, timeout=120, check=False)

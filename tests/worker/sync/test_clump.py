@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from tests.simulator.running import Simulator
+from tests.worker.sync.asking import settings_for, understudy
 
-UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
 CLUMP = "2024-06-01T12:00:00.500Z"
 REFUSAL = {"where": "api", "kind": "status", "status": 403, "match": {"method": "POST", "path": "users-exports"}}
 
@@ -32,24 +29,12 @@ def auth0() -> Iterator[Simulator]:
 def test_a_clump_behind_the_cap_is_counted_and_the_run_is_incomplete(
     auth0: Simulator, database_url: str, redis_url: str
 ) -> None:
-    env = {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "AUTH0_DOMAIN": auth0.ready["domain"],
-        "AUTH0_CA_FILE": auth0.ready["ca_file"],
-        "AUTH0_M2M_CLIENT_ID": auth0.ready["client_id"],
-        "AUTH0_M2M_CLIENT_SECRET": auth0.ready["client_secret"],
-        "AUTH0_LIMITS": "global=1000:1000/s",
-    }
-
-    def understudy(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([UNDERSTUDY, *words], env=env, capture_output=True, text=True, timeout=120, check=False)
-
-    filled = understudy("backfill")
+    settings = settings_for(auth0, redis_url, database_url=database_url)
+    filled = understudy(settings, "backfill")
     assert filled.returncode == 1, filled.stderr
     assert "1300 users read, 1300 rows written" in filled.stdout
     assert "incomplete: 200 users cannot be read" in filled.stdout
-    compared = understudy("verify", "--json")
+    compared = understudy(settings, "verify", "--json")
     assert compared.returncode == 1, compared.stderr
     told = json.loads(compared.stdout)
     assert (told["users"], told["unread"], told["complete"]) == (1_300, 200, False)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sysconfig
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import Engine, text
 
 from tests.simulator.running import Simulator
+from tests.worker.sync import asking
+from tests.worker.sync.asking import settings_for
 
-UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
 DOWN = {"where": "api", "kind": "status", "status": 503}
 DEEP = '{"a":' * 250 + "1" + "}" * 250
 
@@ -31,21 +31,7 @@ def auth0() -> Iterator[Simulator]:
 
 @pytest.fixture
 def understudy(auth0: Simulator, database_url: str, redis_url: str) -> Understudy:
-    env = {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "AUTH0_DOMAIN": auth0.ready["domain"],
-        "AUTH0_CA_FILE": auth0.ready["ca_file"],
-        "AUTH0_M2M_CLIENT_ID": auth0.ready["client_id"],
-        "AUTH0_M2M_CLIENT_SECRET": auth0.ready["client_secret"],
-        "AUTH0_LIMITS": "global=1000:1000/s",
-        "COLUMNS": "300",
-    }
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([UNDERSTUDY, *words], env=env, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
+    return partial(asking.understudy, settings_for(auth0, redis_url, database_url=database_url))
 
 
 def states(engine: Engine) -> list[str]:
