@@ -51,32 +51,23 @@ def exposition(settings: Settings) -> bytes:
     finally:
         engine.dispose()
     pulled = {"logs": settings.pulls_log, "events": settings.pull_events}
-    found = replace(found, feeds={name: feed for name, feed in found.feeds.items() if pulled.get(name)})
+    feeds = {name: feed for name, feed in found.feeds.items() if pulled.get(name)}
+    found = replace(found, feeds=feeds, broken=broken)
     registry = CollectorRegistry()
     kept = log_retention(settings.auth0_plan)
-    registry.register(_Found(found, broken, _budget(settings), kept, settings.reconcile_every))
+    registry.register(_Found(found, _budget(settings), kept, settings.reconcile_every))
     return generate_latest(registry)
 
 
 def families(
-    found: Gauges,
-    broken: Mapping[str, bool],
-    budget: Buckets | None,
-    log_kept: timedelta,
-    reconcile_every: timedelta,
+    found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta
 ) -> Iterator[Metric]:
     """Yield every metric, those without a value yet too: dashboards and alerts name them.
 
-    `broken`: by webhook, whether it is silent though the tenant has news. `log_kept`: for how long Auth0 does. `reconcile_every`: zero for never by itself.
+    `log_kept`: for how long Auth0 does. `reconcile_every`: zero for never by itself.
     """
     yield from _of_deliveries(found)
     yield from _of_users(found)
-    yield _gauges(
-        "stream_broken",
-        "1 where a stream has delivered nothing for longer than usual, though the tenant has news. SILENCE_FLOOR=0: not told.",
-        "source",
-        {name: float(is_so) for name, is_so in broken.items()},
-    )
     yield from _of_feeds(found)
     yield _gauge(
         "log_retention_seconds", "For how long Auth0 keeps the log under AUTH0_PLAN.", log_kept.total_seconds()
@@ -88,18 +79,11 @@ def families(
 
 
 class _Found(Collector):
-    def __init__(
-        self,
-        found: Gauges,
-        broken: Mapping[str, bool],
-        budget: Buckets | None,
-        log_kept: timedelta,
-        reconcile_every: timedelta,
-    ) -> None:
-        self._told = found, broken, budget, log_kept, reconcile_every
+    def __init__(self, found: Gauges, budget: Buckets | None, log_kept: timedelta, reconcile_every: timedelta) -> None:
+        self._found, self._budget, self._log_kept, self._every = found, budget, log_kept, reconcile_every
 
     def collect(self) -> Iterator[Metric]:
-        return families(*self._told)
+        return families(self._found, self._budget, self._log_kept, self._every)
 
 
 def _of_deliveries(found: Gauges) -> Iterator[Metric]:
@@ -193,6 +177,12 @@ def _of_users(found: Gauges) -> Iterator[Metric]:
 
 
 def _of_feeds(found: Gauges) -> Iterator[Metric]:
+    yield _gauges(
+        "stream_broken",
+        "1 where a stream has delivered nothing for longer than usual, though the tenant has news. SILENCE_FLOOR=0: not told.",
+        "source",
+        {name: float(is_so) for name, is_so in found.broken.items()},
+    )
     yield _gauges(
         "feed_age_seconds",
         "How far behind a pulled feed is: all that happened before has been read.",

@@ -105,9 +105,8 @@ class Many:
 
     async def _get(self, path: str, token: str) -> Answer:
         url = yarl.URL(f"https://{self._settings.auth0_domain}{path}", encoded=True)
-        async with self._opened().get(
-            url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False, proxy=self._proxy
-        ) as response:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
             body = bytearray()
             try:
                 async for chunk in response.content.iter_any():
@@ -115,21 +114,20 @@ class Many:
                     if len(body) > MAX_ANSWER_BYTES:
                         raise aiohttp.ClientPayloadError("the answer is too long")
             finally:
-                if (
-                    response.connection is not None and response.connection.transport is not None
-                ):  # it was not read to its end
-                    response.connection.transport.abort()  # else TLS says goodbye to whoever dribbles
+                held = response.connection  # None once all was read
+                if held is not None and held.transport is not None:
+                    held.transport.abort()  # else TLS says goodbye to whoever dribbles
             return Answer(response.status, httpx.Headers(response.raw_headers), bytes(body), token)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             seconds = self._settings.auth0_timeout.total_seconds()
-            self._proxy = _proxy(self._settings.auth0_domain)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=trust(self._settings), keepalive_timeout=30),
                 timeout=aiohttp.ClientTimeout(
                     total=longest_exchange(self._settings), sock_connect=CONNECT_SECONDS, sock_read=seconds
                 ),
+                proxy=_proxy(self._settings.auth0_domain),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=[_once],
             )

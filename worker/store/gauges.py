@@ -1,7 +1,7 @@
 """What can be read off the tables at any moment: how much waits, since when, what stands where. Cheap enough for every few seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -59,6 +59,8 @@ class Gauges:
     feeds: Mapping[str, tuple[float, bool]]
     runs: Mapping[str, float]
     compared_ago: float
+    broken: Mapping[str, bool] = field(default_factory=dict)
+    """By webhook, whether it is silent though the tenant has news; filled in by whoever knows the settings."""
 
 
 def read(connection: Connection) -> Gauges:

@@ -133,11 +133,8 @@ def silence(connection: Connection, feed: Feed, floor: timedelta) -> Silence | N
 
 
 def is_broken(connection: Connection, feed: Feed, floor: timedelta) -> bool:
-    """Tell whether a webhook is silent though the tenant has news, as `silence` would; cheap while deliveries come."""
-    lasts = connection.execute(_LASTS, {"at": last(connection, feed)}).scalar_one()
-    if lasts is None or lasts <= floor.total_seconds():
-        return False
-    found = silence(connection, feed, floor)
+    """Tell whether a webhook is silent for longer than usual though the tenant has news; cheap while deliveries come."""
+    found = _unusual(connection, feed, floor)
     return found is not None and found.is_broken
 
 
@@ -146,11 +143,16 @@ def begin_probe(connection: Connection, floor: timedelta) -> datetime | None:
 
     Once in each `floor`, whoever asks. The caller commits before it looks.
     """
-    lasts = connection.execute(_LASTS, {"at": last(connection, "events")}).scalar_one()
-    if lasts is None or lasts <= floor.total_seconds():  # most often, and cheaper than to learn what is usual
-        return None
-    found = silence(connection, "events", floor)
-    if found is None or not found.is_unusual or connection.execute(_TRY, {"every": floor}).first() is None:
+    if _unusual(connection, "events", floor) is None or connection.execute(_TRY, {"every": floor}).first() is None:
         return None
     since: datetime = connection.execute(_NEWEST_PUSHED).scalar_one()
     return since
+
+
+def _unusual(connection: Connection, feed: Feed, floor: timedelta) -> Silence | None:
+    """Return how silent a webhook is, if that is unusual."""
+    lasts = connection.execute(_LASTS, {"at": last(connection, feed)}).scalar_one()
+    if lasts is None or lasts <= floor.total_seconds():  # most often, and cheaper than to learn what is usual
+        return None
+    found = silence(connection, feed, floor)
+    return found if found is not None and found.is_unusual else None

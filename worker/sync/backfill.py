@@ -56,14 +56,6 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Loaded:
-    """How many rows were written, and whose profiles PostgreSQL cannot hold."""
-
-    changed: int = 0
-    refused: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Backfill:
     """The loop, over what it needs. It may sleep: a person waits for it."""
 
@@ -105,7 +97,7 @@ class Backfill:
             with self.engine.begin() as connection:
                 runs.keep(connection, run.id, position)
 
-        def load_one(batch: Batch) -> tuple[Told, Loaded]:
+        def load_one(batch: Batch) -> tuple[Told, int]:
             told = read(batch.lines)
             return told, load(self.engine, told, batch.covers, self.tolerances, run.started_at)
 
@@ -121,12 +113,12 @@ class Backfill:
         self.progress.percentage = percentage
         self.watch(self.progress)
 
-    def _note(self, run_id: int, batch: Batch, told: Told, written: Loaded) -> None:
+    def _note(self, run_id: int, batch: Batch, told: Told, written: int) -> None:
         self.progress.percentage = None
         if batch.first:
             self.progress.users = self.progress.bad = self.progress.unread = 0
         self.progress.users += len(told)
-        self.progress.written += written.changed
+        self.progress.written += written
         self.progress.bad += len(told.bad)
         self.progress.unread += batch.unread
         with self.engine.begin() as connection:
@@ -142,10 +134,8 @@ def park(connection: Connection, run_id: int, position: Position, bad: Sequence[
     notes.park_records(connection, "export", [(run, *line) for run, line in lines])
 
 
-def load(
-    engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances, began_at: datetime
-) -> Loaded:
-    """Write a batch of users: unknown ids at once, those who differ by the rules. Done twice it is done once.
+def load(engine: Engine, told: Told, covers: frozenset[str] | None, tolerances: Tolerances, began_at: datetime) -> int:
+    """Write a batch of users: unknown ids at once, those who differ by the rules; return how many rows. Done twice it is done once.
 
     `covers`: the attributes that their source declares, None for whole profiles (P2). `began_at`: before it was read from the
     tenant, by our clock. Whose profile PostgreSQL cannot hold becomes bad.
@@ -156,10 +146,7 @@ def load(
         if not refuses_a_value(error):
             raise
         fresh, unlike = 0, set(told.plain)  # one of them is odd all the same
-    rest = load_odd(engine, told.profiles(unlike), covers, tolerances, began_at)
-    for user_id in rest.refused:
-        told.refuse(user_id, "PostgreSQL cannot hold a value of it")
-    return Loaded(fresh + rest.changed)
+    return fresh + _load_odd(engine, told, told.profiles(unlike), covers, tolerances, began_at)
 
 
 def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | None) -> tuple[int, set[str]]:
@@ -182,29 +169,30 @@ def _insert(engine: Engine, texts: Mapping[str, str], covers: frozenset[str] | N
     return fresh, unlike
 
 
-def load_odd(
+def _load_odd(
     engine: Engine,
-    told: Mapping[str, Profile],
+    told: Told,
+    profiles: Mapping[str, Profile],
     covers: frozenset[str] | None,
     tolerances: Tolerances,
     began_at: datetime,
-) -> Loaded:
-    """Write profiles, each by the rules; those that PostgreSQL cannot hold are set apart."""
-    if not told:
-        return Loaded()
+) -> int:
+    """Write profiles, each by the rules; return how many rows changed. Those that PostgreSQL cannot hold become bad."""
+    if not profiles:
+        return 0
     try:
-        return Loaded(_write(engine, told, covers, tolerances, began_at))
+        return _write(engine, profiles, covers, tolerances, began_at)
     except (DBAPIError, UnicodeError) as error:
         if not refuses_a_value(error):
             raise
-    if len(told) == 1:
-        return Loaded(0, list(told))
-    ids, whole = list(told), Loaded()
-    for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-        part = load_odd(engine, {user_id: told[user_id] for user_id in half}, covers, tolerances, began_at)
-        whole.changed += part.changed
-        whole.refused += part.refused
-    return whole
+    ids = list(profiles)
+    if len(ids) == 1:
+        told.refuse(ids[0], "PostgreSQL cannot hold a value of it")
+        return 0
+    halves = ids[: len(ids) // 2], ids[len(ids) // 2 :]
+    return sum(
+        _load_odd(engine, told, {one: profiles[one] for one in half}, covers, tolerances, began_at) for half in halves
+    )
 
 
 def _write(

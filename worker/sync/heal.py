@@ -59,7 +59,7 @@ class Heal:
         self._say(kind, stopped, failed)  # first: whoever is killed below leaves it said
         if self.starts and (stopped or failed) and self._is_healthy():
             # First: a stream with too many of them cannot be enabled before.
-            left = failed if failed and not self._redeliver(ours, failed, go_on) else 0
+            left = 0 if failed and self._redeliver(ours, failed, go_on) else failed
             self._say(kind, [one for one in stopped if not self._start(one, go_on)], left)
 
     def _failures(self, stream: Stream, go_on: Callable[[], bool]) -> int:

@@ -147,9 +147,9 @@ class Reconcile:
             told = read(others)
             if batch.first:
                 report.update(users=0, bad=0, unread=0)
-            loaded = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
+            written = load(self.engine, told, batch.covers, self.tolerances, run.started_at)
             report["users"] += len(batch.lines) - len(others) + len(told)
-            report["written"] += loaded.changed
+            report["written"] += written
             report["bad"] += len(told.bad)
             report["unread"] += batch.unread
             run.position.clear()

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sysconfig
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event as events, text
 
 from tests.simulator.running import Simulator, eventually
-from tests.worker.sync.asking import asking, settings_for
+from tests.worker.sync.asking import UNDERSTUDY, asking, environment_of, settings_for, understudy
 from worker.auth0.exports import COVERS
 from worker.domain.snapshots import differing
 from worker.domain.users import Tolerances
@@ -26,9 +23,8 @@ from worker.errors import Refused
 from worker.settings import Settings
 from worker.store import runs
 from worker.sync import lines
-from worker.sync.backfill import AtIt, Backfill, Loaded, Progress, load
+from worker.sync.backfill import AtIt, Backfill, Progress, load
 
-UNDERSTUDY = Path(sysconfig.get_path("scripts")) / "understudy"
 TOLERANCES = Tolerances(timedelta(seconds=5), timedelta(seconds=60))
 
 
@@ -144,22 +140,11 @@ def test_killed_processes_are_followed_by_one_that_goes_on(
     auth0: Simulator,
     engine: Engine,
     settings: Settings,
-    redis_url: str,
-    database_url: str,
     faults: list[dict[str, Any]],
 ) -> None:
     auth0.control("PUT", "faults", faults)
     auth0.control("PUT", "jobs", {"gzip": False})  # some twenty slow chunks, so that a kill comes in time
-    env = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "AUTH0_DOMAIN": settings.auth0_domain,
-        "AUTH0_CA_FILE": str(settings.auth0_ca_file),
-        "AUTH0_M2M_CLIENT_ID": settings.auth0_m2m_client_id,
-        "AUTH0_M2M_CLIENT_SECRET": settings.auth0_m2m_client_secret.get_secret_value(),
-        "AUTH0_LIMITS": "global=1000:1000/s",
-    }
+    env = environment_of(settings)
 
     def holds(condition: str) -> bool:
         with engine.connect() as connection:
@@ -172,7 +157,7 @@ def test_killed_processes_are_followed_by_one_that_goes_on(
         process.communicate(timeout=30)
         with engine.begin() as connection:
             connection.execute(text("UPDATE runs SET leased_until = now()"))  # a minute later
-    ran = subprocess.run([UNDERSTUDY, "backfill"], env=env, capture_output=True, text=True, timeout=120, check=False)
+    ran = understudy(settings, "backfill")
     assert ran.returncode == 0, ran.stderr
     assert "2500 users read" in ran.stdout
     assert differences(engine, auth0) == []
@@ -266,7 +251,7 @@ def profile(user_id: str, seconds: float, **said: Any) -> dict[str, Any]:
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def told(engine: Engine, profiles: dict[str, Any], began_at: datetime = LONG_AGO) -> Loaded:
+def told(engine: Engine, profiles: dict[str, Any], began_at: datetime = LONG_AGO) -> int:
     return load(engine, lines.read(json.dumps(one).encode() for one in profiles.values()), COVERS, TOLERANCES, began_at)
 
 
@@ -318,7 +303,7 @@ def test_an_export_brings_nobody_back_but_asks(engine: Engine) -> None:
 def test_a_profile_that_postgresql_cannot_hold_costs_its_neighbours_nothing(engine: Engine) -> None:
     some = {f"auth0|{n}": profile(f"auth0|{n}", n) for n in range(10)}
     some["auth0|5"]["user_metadata"] = {"note": "a\x00b"}
-    assert told(engine, some).changed == 10
+    assert told(engine, some) == 10
     assert row(engine, "auth0|5").profile["user_metadata"] == {"note": "a\ufffdb"}
 
 
@@ -328,7 +313,7 @@ def test_a_number_that_nobody_can_read_costs_its_neighbours_nothing(engine: Engi
     some["auth0|4"]["name"] = "Ada"
     odd = json.dumps(some["auth0|5"] | {"user_metadata": {"n": 0}}).replace('"n": 0', '"n": 1e400').encode()
     read = lines.read([json.dumps(some["auth0|4"] | {"updated_at": profile("", 99)["updated_at"]}).encode(), odd])
-    assert load(engine, read, None, TOLERANCES, datetime.now(UTC)).changed == 1
+    assert load(engine, read, None, TOLERANCES, datetime.now(UTC)) == 1
     assert (list(read.ids()), read.bad) == (["auth0|4"], [("a number in it is out of range", odd)])
 
 
